@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from autointerp.contexts import FeatureSample
-from autointerp.explainers.records import Explainer, WrittenExplanation
-from autointerp.explainers.records import ExplainerTools as ExplainTools
+from autointerp.explainers.explainer_interface import Explainer, WrittenExplanation
+from autointerp.explainers.explainer_interface import ExplainerTools as ExplainTools
 from autointerp.llm.requests_and_replies import ChatMessage, ChatRequest, Reply, RequestFailure
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     LLM_JUDGE,
     PATTERN_JUDGE,
     JudgedItem,

@@ -12,7 +12,7 @@ from typing import Any
 from autointerp.contexts import FeatureSample
 from autointerp.llm import CallBudget, CallLog, LlmServer, open_asker
 from autointerp.scorers import SCORERS
-from autointerp.scorers.records import LLM_JUDGE, LabelScore, ScorerTools
+from autointerp.scorers.scorer_interface import LLM_JUDGE, LabelScore, ScorerTools
 from autointerp.text_windows import TextWindow
 from feature_store.activation_histogram import bin_number
 from feature_store.records import FeatureFacts, FeatureId

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from autointerp.explainers import EXPLAINERS
+from autointerp.explainers.explainer_interface import ExplainerTools, WrittenExplanation
 from autointerp.explainers.prompt_windows import MIN_WINDOWS_SHOWN, shrink_windows
-from autointerp.explainers.records import ExplainerTools, WrittenExplanation
 from autointerp.llm import CallLog, LlmServer, Reply, RequestFailure, open_asker
 from autointerp.llm.context_size_refusal import parse_context_refusal
 from autointerp.llm.server_facts import ServerFacts, read_server_facts

@@ -13,7 +13,7 @@ from autointerp.llm.answer_probabilities import (
 )
 from autointerp.llm.requests_and_replies import Reply, TokenLogprob
 from autointerp.scorers import classification_scores
-from autointerp.scorers.records import JudgedItem
+from autointerp.scorers.scorer_interface import JudgedItem
 
 
 def test_shares_among_the_options() -> None:

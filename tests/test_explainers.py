@@ -16,15 +16,15 @@ import pytest
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import EXPLAINERS, window_text
 from autointerp.explainers.best_of_k import compare_candidates
+from autointerp.explainers.explainer_interface import ExplainerTools, WrittenExplanation
 from autointerp.explainers.explanation_request import (
     MAX_EXPLANATION_CHARS,
     PROMPTS_FOLDER,
     load_explain_prompt,
 )
-from autointerp.explainers.records import ExplainerTools, WrittenExplanation
 from autointerp.llm import CallBudget, CallLog, LlmServer, RequestFailure, open_asker
 from autointerp.patterns import parse_rule
-from autointerp.scorers.records import JudgedItem
+from autointerp.scorers.scorer_interface import JudgedItem
 from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
 from tests import openai_server

@@ -7,7 +7,7 @@ from autointerp.contexts import FeatureSample, sample_features
 from autointerp.scorers import SCORERS
 from autointerp.scorers.intruder import make_intruder_questions
 from autointerp.scorers.predicted_logits import make_token_pairs
-from autointerp.scorers.records import PATTERN_JUDGE, ScorerTools
+from autointerp.scorers.scorer_interface import PATTERN_JUDGE, ScorerTools
 from feature_store.store import Store
 from tests.scoring import alone
 

@@ -11,7 +11,7 @@ import pytest
 
 from autointerp.scorers.intruder import make_intruder_questions
 from autointerp.scorers.predicted_logits import make_token_pairs
-from autointerp.scorers.records import ScorerTools
+from autointerp.scorers.scorer_interface import ScorerTools
 from autointerp.scorers.token_counts import TokenCounts, count_corpus_tokens
 from tests.openai_server import Body, Rule, Said
 from tests.scoring import CAT, alone, asked, hard, lines, play, said, window, windows

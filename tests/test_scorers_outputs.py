@@ -15,7 +15,7 @@ from autointerp.scorers.pattern_texts import (
     split_pieces,
     write_pattern_texts,
 )
-from autointerp.scorers.records import SteeredPair
+from autointerp.scorers.scorer_interface import SteeredPair
 from feature_store.records import FeatureId
 from tests.openai_server import Body, Rule, Said
 from tests.scoring import CAT, alone, asked, play, said, window, windows

@@ -23,7 +23,7 @@ from app.jobs.asking import (
 from app.jobs.embedding import embedder, shown, words
 from app.jobs.features import pinned
 from autointerp.contexts import FeatureSample, SampleSettings
-from autointerp.explainers.records import Explainer, ExplainerTools
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools
 from autointerp.llm import CallLog
 from autointerp.pipeline import explain_job
 from autointerp.pipeline.cost_estimate import CostEstimate, DryRunAsker

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autointerp.pipeline.explain_job import FeatureAttentionSources
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     MeasureActivations,
     MeasureSurprisal,
     SteeredPair,

@@ -35,7 +35,7 @@ from autointerp.pipeline.pausable_asker import PausableAsker
 from autointerp.pipeline.progress_log import ProgressLog
 from autointerp.pipeline.score_job import OWN_LABEL, ScorePlan, call_purpose
 from autointerp.pipeline.score_summary import ScoreSummary
-from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE, Scorer, ScorerTools
 from autointerp.text_embeddings import Embedder
 from feature_store import score_storage as store_scores
 from feature_store.corpus_text import sample_corpus_texts

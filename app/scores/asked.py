@@ -9,7 +9,7 @@ from app.jobs import asking, explaining, scoring, starting
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from autointerp.pipeline.cost_estimate import CostEstimate
-from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
+from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE
 from feature_store.jobs import Job
 from feature_store.permissions import require_costly_work_allowed
 from feature_store.store import Store

@@ -12,7 +12,7 @@ from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from app.panels.subject import Subject
 from app.scores import asked, whom, words
-from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
+from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE
 from feature_store.errors import InputError
 from feature_store.jobs import Job
 from feature_store.permissions import is_costly_work_allowed

@@ -10,7 +10,7 @@ from app.scores.means import Line
 from app.scores.read import Series
 from app.wording import count
 from autointerp.scorers import SCORERS
-from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE
+from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE
 from autointerp.statistics import Estimate, independent_difference
 from feature_store.annotations import Annotations
 from feature_store.explanations import PERSON

@@ -1,4 +1,5 @@
-"""Ways to explain a feature: a file each, and a line in EXPLAINERS."""
+"""Explainers: ways to write an explanation of a feature, one per file, each with an entry in the
+table EXPLAINERS."""
 
 from autointerp.explainers import (
     attention,
@@ -11,7 +12,7 @@ from autointerp.explainers import (
     token_activation,
     with_logits,
 )
-from autointerp.explainers.records import Explainer
+from autointerp.explainers.explainer_interface import Explainer
 
 MODULES = (
     pattern,
@@ -25,4 +26,5 @@ MODULES = (
     best_of_k,
 )
 EXPLAINERS: dict[str, Explainer] = {module.NAME: module.EXPLAINER for module in MODULES}
-"""By name, as commands and stored explanations have it; `pattern`, the default, first."""
+"""Name → explainer, as commands and stored explanations use it; `pattern`, the default, is
+first."""

@@ -1,13 +1,14 @@
-"""For features of attention: at which token they fire, and from which tokens it comes."""
+"""The explainer `attention`, for features of attention dictionaries: a language model sees on which
+token they fire, and from which source tokens the activation comes."""
 
 import asyncio
 from collections.abc import Sequence
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import window_text
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.explainers.explanation_request import request_explanation
 from autointerp.explainers.prompt_windows import ShownWindows
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.scorers.prompt_templates import mark_tokens, number_lines, quote_as_json
 from autointerp.text_windows import TextWindow
@@ -15,15 +16,16 @@ from feature_store.errors import InputError
 
 NAME = "attention"
 SOURCES_SHOWN = 3
-"""Source tokens named for a window."""
+"""Number of source tokens that the attention prompt names per window."""
 MIN_SOURCE_SHARE = 0.05
-"""Share of the sum of |shares| from which a source is named."""
+"""Share of the sum of |shares| from which a source token is named."""
 
 
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """From the strongest windows: the token of the peak, and the tokens attended to for it."""
+    """Explain an attention feature from its strongest windows: the peak token, and the source
+    tokens attended to for it."""
     if tools.sources is None:
         raise InputError(
             "The explainer 'attention' needs a dictionary that reads attention's hook_z, and the "
@@ -39,6 +41,8 @@ async def explain(
     shown = [example for example, _ in pairs]
 
     def fields(shown: ShownWindows) -> dict[str, object]:
+        """Return the fields of the attention prompt: each window with its peak token and
+        sources."""
         lines = [
             f"{mark_peak_token(e)}\n   from {describe_sources(e, pairs[i][1])}"
             for e, i in zip(shown.windows, shown.places, strict=True)
@@ -49,12 +53,13 @@ async def explain(
 
 
 def mark_peak_token(example: TextWindow) -> str:
-    """The window with « » around the token of its peak."""
+    """Return a window's text with « » around its peak token, for the attention prompt."""
     return mark_tokens(example.tokens, frozenset((example.peak,)))
 
 
 def describe_sources(example: TextWindow, shares: Sequence[float]) -> str:
-    """The tokens of the largest |share|, each with its part of all and its distance."""
+    """Return the source tokens with the largest |share| of the attention feature's activation, each
+    with its share and distance."""
     total = sum(map(abs, shares))
     order = sorted(range(len(shares)), key=lambda i: -abs(shares[i]))[:SOURCES_SHOWN]
     return ", ".join(
@@ -66,7 +71,7 @@ def describe_sources(example: TextWindow, shares: Sequence[float]) -> str:
 
 
 def describe_distance(tokens: int) -> str:
-    """How far before the peak a source is, in words."""
+    """Return in words how many tokens before the peak an attention source is."""
     return f"{tokens} before" if tokens else "itself"
 
 

@@ -1,7 +1,8 @@
-"""Several explanations of the strongest windows, and of them the one that tells windows best.
+"""The explainer `best-of-k`: a language model writes several explanations of the strongest windows,
+and the one that scores best by detection is kept.
 
-Chosen by detection on windows of the explain split that the candidates were not written from; the
-score split is not touched, so that the chosen one's score is no better for having been chosen.
+Candidates are compared on windows of the explain split that they were not written from; the score
+split is not used, so that the chosen explanation's score is not inflated by the choice.
 """
 
 import asyncio
@@ -11,27 +12,28 @@ from typing import TYPE_CHECKING
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import max_activating, window_text
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.explainers.explanation_request import request_explanation, require_asker
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import JOB_STOPPING_KINDS, RequestFailure
 from autointerp.text_windows import TextWindow
 
 if TYPE_CHECKING:
-    from autointerp.scorers.records import JudgedItem, LabelScore
+    from autointerp.scorers.scorer_interface import JudgedItem, LabelScore
 
 NAME = "best-of-k"
 CANDIDATES = 4
 TEMPERATURE = 0.8
 JUDGED_PER_CLASS = 10
-"""Windows of a class on which candidates are compared."""
+"""Number of windows of each class on which the candidates are compared."""
 
 
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """The candidate of the highest balanced accuracy, the first of equals.
+    """Explain a feature by the best of k candidate explanations, the one of highest balanced
+    accuracy (the first of equals).
 
-    `detail` names all candidates with what they reached. A failure if no candidate came, or none
+    `detail` has all candidates with their accuracies. Fails where there is no candidate, or none
     could be judged.
     """
     require_asker(tools, NAME)
@@ -80,7 +82,8 @@ async def explain(
 
 
 def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> FeatureSample:
-    """Windows of the explain split to choose by: in place of those that are scored on."""
+    """Return a sample whose score windows are the held-out windows of the explain split, on which
+    the best candidate is chosen."""
     seen = {example.key for example in shown}
     rest = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
     return replace(
@@ -97,10 +100,11 @@ def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> Fea
 
 
 async def judge_candidate(label: str, held: FeatureSample, tools: ExplainerTools) -> "LabelScore":
-    """What the same language model says of a label on windows held out, by detection."""
+    """Return the detection score of a candidate explanation on held-out windows, judged by the same
+    language model."""
     from autointerp.scorers import detection
-    from autointerp.scorers.records import LLM_JUDGE
-    from autointerp.scorers.records import ScorerTools as Judging
+    from autointerp.scorers.scorer_interface import LLM_JUDGE
+    from autointerp.scorers.scorer_interface import ScorerTools as Judging
 
     judging = Judging(LLM_JUDGE, tools.ask, seed=tools.seed, thinking=tools.thinking)
     return await detection.score(label, held, judging)
@@ -109,10 +113,11 @@ async def judge_candidate(label: str, held: FeatureSample, tools: ExplainerTools
 def compare_candidates(
     judged: Sequence[Sequence["JudgedItem"]],
 ) -> tuple[list[float | None], tuple[int, int]]:
-    """Each candidate's balanced accuracy, and the firing and silent windows that it is of: those
-    of which every candidate that was judged at all has an answer, as fewer would be more luck.
+    """Return each candidate explanation's balanced accuracy, and the number of firing and silent
+    windows that it is based on.
 
-    None for a candidate that was not judged, and where a class has no such window.
+    Only windows on which every judged candidate has an answer are used: fewer windows would favour
+    luck. None for a candidate that was not judged, and where a class has no such window.
     """
     answered = [{(r.sequence, r.start): r for r in rows if r.answer is not None} for rows in judged]
     some = [one for one in answered if one]
@@ -125,7 +130,8 @@ def compare_candidates(
 
 
 def candidate_accuracy(rows: Sequence["JudgedItem"]) -> float:
-    """The mean of both classes' shares of right answers."""
+    """Return the balanced accuracy of a candidate explanation: the mean of both classes' shares of
+    right answers."""
     rates = []
     for truth in (1.0, 0.0):
         right = [row.answer == row.truth for row in rows if row.truth == truth]

@@ -1,4 +1,5 @@
-"""How explainers ask a language model for one sentence, and what of its reply is taken."""
+"""Request of an explanation: how explainers ask a language model for one sentence, and how its
+reply is validated."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
+from autointerp.explainers.explainer_interface import ExplainerTools, WrittenExplanation
 from autointerp.explainers.prompt_windows import ShownWindows, shrink_windows
-from autointerp.explainers.records import ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import (
     Asker,
     ChatMessage,
@@ -23,7 +24,7 @@ from feature_store.errors import InputError
 
 PROMPTS_FOLDER = Path(__file__).parent.with_name("prompts")
 MAX_EXPLANATION_CHARS = 300
-"""Characters of an explanation; the prompts ask for no more than 200."""
+"""Maximum number of characters of an explanation; the prompts ask for no more than 200."""
 REPLY_TOKENS = 200
 EXPLANATION_SCHEMA = {
     "type": "object",
@@ -37,14 +38,16 @@ EXPLANATION_SCHEMA = {
 
 @cache
 def load_explain_prompt(name: str) -> PromptTemplate:
-    """The prompt file `explain_<name>.md`, with dashes as underscores."""
+    """Return the prompt template `explain_<name>.md` of an explanation request, with dashes of the
+    name as underscores."""
     file = f"explain_{name.replace('-', '_')}.md"
     text = (PROMPTS_FOLDER / file).read_text(encoding="utf-8")
     return PromptTemplate(Template(text), f"{file} {hashlib.sha256(text.encode()).hexdigest()[:8]}")
 
 
 def require_asker(tools: ExplainerTools, explainer: str) -> Asker:
-    """Who answers. InputError without a language model."""
+    """Return the asker for explanation requests. Raises InputError where the explainer has no
+    language model."""
     if tools.ask is None:
         raise InputError(f"The explainer {explainer!r} asks a language model: name one by --model.")
     return tools.ask
@@ -53,7 +56,8 @@ def require_asker(tools: ExplainerTools, explainer: str) -> Asker:
 def make_explanation_request(
     name: str, tools: ExplainerTools, *, temperature: float = 0.0, draw: int = 0, **fields: object
 ) -> ChatRequest:
-    """The prompt `name` with its fields, as a request for {"explanation": …}."""
+    """Return the request for an explanation in the form {"explanation": …}, by the explainer's
+    prompt template and its fields."""
     return ChatRequest(
         (ChatMessage("user", load_explain_prompt(name).fill(**fields)),),
         schema=EXPLANATION_SCHEMA,
@@ -74,15 +78,17 @@ async def request_explanation(
     draw: int = 0,
     cut: bool = True,
 ) -> WrittenExplanation | RequestFailure:
-    """One sentence by the prompt of an explainer's name, written from the windows `shown`.
+    """Request one explanation from a language model by the explainer's prompt, written from the
+    windows `shown`.
 
-    `render` makes the prompt's fields of windows. Where the question does not fit into the server's
-    context, it is put with fewer windows, then with shorter ones unless `cut` is False; the
-    explanation's `detail` says so.
+    `render` makes the prompt's fields from windows. Where the request does not fit into the
+    server's context, it is sent with fewer windows, then with shorter ones unless `cut` is False;
+    the explanation's `detail` says so.
     """
     ask = require_asker(tools, explainer)
 
     def put(version: ShownWindows) -> ChatRequest:
+        """Return the explanation request for one version of the shown windows."""
         fields = render(version)
         return make_explanation_request(
             explainer, tools, temperature=temperature, draw=draw, **fields
@@ -94,7 +100,7 @@ async def request_explanation(
     text = read_explanation(reply)
     if isinstance(text, RequestFailure):
         return text
-    server = getattr(getattr(ask, "server", None), "base_url", "")  # a stand-in has none
+    server = getattr(getattr(ask, "server", None), "base_url", "")  # stand-ins have no server
     call = (isinstance(reply, Reply) and reply.key) or request.to(server, ask.model).key
     keys = tuple(shown[i].key for i in version.places)
     detail = {}
@@ -114,7 +120,8 @@ async def request_explanation(
 async def ask_with_fitting_windows(
     ask: Asker, versions: Sequence[ShownWindows], put: Callable[[ShownWindows], ChatRequest]
 ) -> tuple[ShownWindows, ChatRequest, Reply | RequestFailure]:
-    """Ask with the first version of the windows that fits into the server's context."""
+    """Send the explanation request with the first version of the windows that fits into the
+    server's context."""
     *longer, shortest = versions
     for version in longer:
         request = put(version)
@@ -129,8 +136,8 @@ async def ask_with_fitting_windows(
 
 
 def read_explanation(reply: Reply | RequestFailure) -> str | RequestFailure:
-    """The sentence of a reply on one line; a failure where it is too long. Nothing is put in its
-    place, and nothing is cut off."""
+    """Return the explanation of a reply on one line, or a failure where it is too long; nothing is
+    replaced or cut off."""
     if isinstance(reply, RequestFailure):
         return reply
     text = " ".join(reply.parsed["explanation"].split())

@@ -1,7 +1,8 @@
-"""The words of a list whose meaning is nearest to the strongest windows: no language model.
+"""The explainer `nearest-text`: the words of a list that are nearest in meaning to the strongest
+windows; it needs no language model.
 
-Windows are embedded around their peaks; the mean of silent windows is taken off, so that what all
-texts of the corpus have in common does not choose the words.
+Windows are embedded around their peaks; the mean embedding of silent windows is subtracted, so that
+what all texts of the corpus have in common does not choose the words.
 """
 
 import asyncio
@@ -11,7 +12,12 @@ import numpy as np
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import window_text
-from autointerp.explainers.records import EmbedTexts, Explainer, ExplainerTools, WrittenExplanation
+from autointerp.explainers.explainer_interface import (
+    EmbedTexts,
+    Explainer,
+    ExplainerTools,
+    WrittenExplanation,
+)
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.text_windows import TextWindow
 from feature_store.errors import InputError
@@ -19,13 +25,14 @@ from feature_store.errors import InputError
 NAME = "nearest-text"
 WORDS_NAMED = 3
 TOKENS_AROUND_PEAK = 6
-"""Tokens to either side of the peak that are embedded with it."""
+"""Number of tokens to either side of the peak that are embedded with it."""
 
 
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """`about a, b, c`: the three nearest words; `detail` has their cosines."""
+    """Explain a feature as `about a, b, c` by the three words nearest to the text of its windows;
+    `detail` has their cosines."""
     if tools.embed is None or not tools.words:
         raise InputError("The explainer 'nearest-text' needs an embedder and a list of words.")
     shown = window_text.strongest_windows(sampled)
@@ -45,7 +52,8 @@ def nearest_words(
     shown: tuple[TextWindow, ...],
     silent: tuple[TextWindow, ...],
 ) -> list[tuple[str, float]]:
-    """(word, cosine) of the nearest; none where nothing is known of the windows."""
+    """Return (word, cosine) of the words nearest to the text of the shown windows; empty where the
+    embedder knows none of it."""
     query = embed([text_around_peak(example) for example in shown]).mean(0)
     if silent:
         query = query - embed([example.text for example in silent]).mean(0)
@@ -57,14 +65,15 @@ def nearest_words(
     return [(words[i], float(cosines[i])) for i in order.tolist() if cosines[i] > 0]
 
 
-@lru_cache(maxsize=2)  # the same list for every feature of a job
+@lru_cache(maxsize=2)  # a job uses the same list for every feature
 def embed_words(embed: EmbedTexts, words: tuple[str, ...]) -> np.ndarray:
-    """[words, dimensions]."""
+    """Return the embeddings [words, dimensions] of the list from which nearest words are chosen."""
     return embed(words)
 
 
 def text_around_peak(example: TextWindow) -> str:
-    """The text near the peak."""
+    """Return the text of the tokens around a window's peak, which is embedded to find the nearest
+    words."""
     begin = max(example.peak - TOKENS_AROUND_PEAK, 0)
     return "".join(example.tokens[begin : example.peak + TOKENS_AROUND_PEAK + 1])
 

@@ -1,9 +1,10 @@
-"""Patterns of tokens, counted: no language model. The baseline that every other has to beat."""
+"""The explainer `pattern`: counts token patterns in the windows; it needs no language model, and is
+the baseline that every other explainer has to beat."""
 
 import asyncio
 
 from autointerp.contexts import FeatureSample
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.patterns import learn_patterns, render_rule
 
@@ -13,9 +14,10 @@ NAME = "pattern"
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """The sentence of the patterns learnt from firing and silent windows of the explain split.
+    """Explain a feature by the sentence of the patterns learned from firing and silent windows of
+    the explain split.
 
-    `detail` holds them as data, with how often each occurs in these windows and fires there.
+    `detail` has the patterns as data, with how often each occurs in these windows and fires there.
     """
     learnt = await asyncio.to_thread(learn_patterns, sampled)
     rule = learnt.rule.as_json()

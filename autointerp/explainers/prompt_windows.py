@@ -1,4 +1,5 @@
-"""Fewer windows, and shorter ones, for servers with a small context."""
+"""Windows in the prompt of an explainer: fewer windows, then shorter ones, for servers with a small
+context."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,29 +7,30 @@ from dataclasses import dataclass
 from autointerp.text_windows import TextWindow, cut_window
 
 WINDOW_SHARES = (1.0, 0.75, 0.5, 0.25)
-"""Of the windows that an explainer would show, one after the other until the question fits."""
+"""Shares of an explainer's windows that are tried one after the other until the prompt fits."""
 MIN_WINDOWS_SHOWN = 5
-"""Windows below which their number does not go."""
+"""Minimum number of windows in a prompt."""
 WINDOW_WIDTHS = (16, 8)
-"""Tokens to which the fewest windows are cut, one after the other."""
+"""Widths in tokens to which the fewest windows are cut, tried one after the other."""
 
 
 @dataclass(frozen=True)
 class ShownWindows:
-    """The windows of a question."""
+    """The windows that one version of a prompt shows."""
 
     windows: tuple[TextWindow, ...]
-    """As they are shown."""
+    """The windows as they are shown in the prompt."""
     places: tuple[int, ...]
-    """Which of all windows these are."""
+    """Indices of the shown windows among all windows."""
     width: int | None = None
-    """Tokens to which they were cut; None where they are whole."""
+    """Width in tokens to which the windows were cut; None if they are whole."""
 
 
 def shrink_windows(shown: Sequence[TextWindow], *, cut: bool = True) -> Iterator[ShownWindows]:
-    """Yield ever fewer windows, spread evenly over `shown`, then ever shorter ones.
+    """Yield versions of a prompt's windows: ever fewer ones, spread evenly over `shown`, then ever
+    shorter ones.
 
-    Without `cut` they stay whole, for explainers that say something of each of their tokens.
+    Without `cut` the windows stay whole, for explainers whose prompt lists each of their tokens.
     """
     n, last = len(shown), 0
     few: Sequence[TextWindow] = shown

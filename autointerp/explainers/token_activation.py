@@ -1,27 +1,30 @@
-"""Tokens with their activations from 0 to 10 (Bills et al. 2023)."""
+"""The explainer `token-activation`: a language model sees each token with its activation from 0 to
+10 (Bills et al. 2023)."""
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import window_text
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.explainers.explanation_request import request_explanation
 from autointerp.explainers.prompt_windows import ShownWindows
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.scorers.prompt_templates import quote_as_json
 from autointerp.text_windows import TextWindow
 
 NAME = "token-activation"
 WINDOWS_SHOWN = 6
-"""A line a token is long: few windows are shown."""
+"""Number of windows shown: a prompt line per token is long, so there are few."""
 
 
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """From every token of the strongest windows and what the feature does on it."""
+    """Explain a feature from every token of its strongest windows and the activation on it."""
     shown = window_text.strongest_windows(sampled)[:WINDOWS_SHOWN]
     largest = window_text.largest_activation(sampled)
 
     def fields(shown: ShownWindows) -> dict[str, object]:
+        """Return the fields of the token-activation prompt: a table of tokens and activations for
+        each window."""
         blocks = [
             f"Text {n}\n{make_token_table(e, largest)}" for n, e in enumerate(shown.windows, 1)
         ]
@@ -31,7 +34,8 @@ async def explain(
 
 
 def make_token_table(example: TextWindow, largest: float) -> str:
-    """A line a token: the token in quotes, a tab, its level."""
+    """Return a window as one line per token: the token in quotes, a tab, and its activation
+    level."""
     rows = zip(example.tokens, example.activations, strict=True)
     return "\n".join(
         f"{quote_as_json(token)}\t{window_text.activation_level(a, largest)}" for token, a in rows

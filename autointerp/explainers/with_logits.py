@@ -1,25 +1,29 @@
-"""What a feature fires on, or what it makes the model say: whichever explains more."""
+"""The explainer `with-logits`: a language model describes what a feature fires on, or which tokens
+its logit lens promotes, whichever explains more."""
 
 from autointerp.contexts import FeatureSample
 from autointerp.explainers import window_text
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.explainers.explanation_request import request_explanation
 from autointerp.explainers.prompt_windows import ShownWindows
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.scorers.prompt_templates import list_as_json, number_lines
 
 NAME = "with-logits"
 TOKENS_NAMED = 10
-"""Promoted and suppressed tokens that are named."""
+"""Number of promoted and of suppressed tokens that the with-logits prompt names."""
 
 
 async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
-    """From the strongest windows, the tokens at and behind their peaks, and the logit lens."""
+    """Explain a feature from its strongest windows, the tokens at and after their peaks, and the
+    logits of the logit lens."""
     shown = window_text.strongest_windows(sampled)
 
     def fields(shown: ShownWindows) -> dict[str, object]:
+        """Return the fields of the with-logits prompt: windows, peak tokens, next tokens, promoted
+        and suppressed tokens."""
         return {
             "texts": number_lines([window_text.mark_firing_tokens(e) for e in shown.windows]),
             "peaks": list_as_json(window_text.peak_tokens(shown.windows)),

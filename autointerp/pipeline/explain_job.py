@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.contexts import SampleSettings, TooFewWindows
-from autointerp.explainers.records import Explainer, ExplainerTools, WrittenExplanation
+from autointerp.explainers.explainer_interface import Explainer, ExplainerTools, WrittenExplanation
 from autointerp.llm.requests_and_replies import RequestFailure
 from autointerp.pipeline.feature_selection import FeatureSelection, sample_selected_features
 from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose

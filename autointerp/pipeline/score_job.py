@@ -19,7 +19,7 @@ from autointerp.pipeline.question_tally import count_questions
 from autointerp.pipeline.resumable_run import FeatureOutcome, SampledOrTooFew, run_resumable
 from autointerp.pipeline.score_summary import UNEXPLAINED, ScoreSummary
 from autointerp.scorers import classification_scores
-from autointerp.scorers.records import LabelScore, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import LabelScore, Scorer, ScorerTools
 from autointerp.statistics import Estimate
 from feature_store.harvest_reader import HarvestFile
 from feature_store.score_storage import NewScore

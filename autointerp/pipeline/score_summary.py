@@ -8,7 +8,7 @@ import numpy as np
 
 from autointerp import baseline_labels
 from autointerp.pipeline.question_tally import QuestionCounts
-from autointerp.scorers.records import Scorer
+from autointerp.scorers.scorer_interface import Scorer
 from autointerp.statistics import MIN_JUDGEMENTS, Estimate, judge_difference, mean_over_features
 
 OWN_VALUE = ""

@@ -1,7 +1,5 @@
-"""Ways to score a label, one file each.
-
-`SCORERS` is the table; each entry's `score(label, windows, tools)` gives a `Scored`.
-"""
+"""Scorers: ways to score the explanation (label) of a feature, one per file, each with an entry in
+the table SCORERS. Every entry's `score(label, windows, tools)` returns a `LabelScore`."""
 
 from autointerp.scorers import (
     detection,
@@ -14,7 +12,7 @@ from autointerp.scorers import (
     simulation,
     surprisal,
 )
-from autointerp.scorers.records import Scorer
+from autointerp.scorers.scorer_interface import Scorer
 
 SCORERS: dict[str, Scorer] = {
     "detection": detection.SCORER,

@@ -1,4 +1,4 @@
-"""The numbers of a scorer that gives every window a value: embedding and surprisal."""
+"""AUC scores of scorers that give every window a value, as embedding and surprisal do."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ import numpy as np
 
 from autointerp.contexts import FeatureSample
 from autointerp.scorers import classification_scores
-from autointerp.scorers.records import JudgedItem, LabelScore
+from autointerp.scorers.scorer_interface import JudgedItem, LabelScore
 from autointerp.statistics import MIN_JUDGEMENTS, Estimate, roc_auc
 from autointerp.text_windows import TextWindow
 
 NOT_FINITE = "no number"
-"""What failed where a model gave NaN or infinity for a window."""
+"""Kind of failure of a window for which a model gave NaN or infinity."""
 
 
 def score_split_windows(windows: FeatureSample) -> list[TextWindow]:
-    """All windows of the score split."""
+    """Return all windows of the score split for which an AUC scorer computes values."""
     return [*windows.positives, *windows.random, *windows.hard, *windows.other]
 
 
@@ -27,9 +27,10 @@ def score_window_values(
     n_firing: int,
     detail: Mapping[str, Any] | None = None,
 ) -> LabelScore:
-    """AUC of the sample over the firing range against random windows; other kinds apart.
+    """Return the AUC score of window values: the sample over the firing range against random
+    windows, other kinds as parts.
 
-    The first `n_firing` windows fire. `values` [windows]; what is not finite failed.
+    The first `n_firing` windows fire. `values` [windows]; non-finite ones count as failed.
     """
     rows = [
         JudgedItem(
@@ -68,7 +69,7 @@ def score_window_values(
 
 
 def answers_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) -> Estimate:
-    """AUC of the answers, each a number here."""
+    """Return the AUC of the values of firing and silent windows."""
     return roc_auc(
         [row.answer or 0.0 for row in firing],
         [row.answer or 0.0 for row in silent],

@@ -1,8 +1,9 @@
-"""The numbers of a scorer that asks of windows whether they fire: detection and fuzzing.
+"""Classification scores of judges that say for each window whether the feature fires, as in
+detection and fuzzing: balanced accuracy, AUC, F1, precision.
 
-Firing windows are counted by how many each stands for, so that the rate is that of the feature's
-whole range; a strongest window, which is no random sample, stands for itself. Kinds of negatives
-are never pooled. Answers that failed are in no number.
+Each firing window of the random sample is weighted by the number of windows that it represents, so
+that the rate is that of the feature's whole range; a top window, which is not part of the sample,
+represents itself. Kinds of negatives are never pooled. Failed answers are in no score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from autointerp.contexts import FeatureSample
 from autointerp.scorers.judge_requests import JudgeAnswer
-from autointerp.scorers.records import JudgedItem, LabelScore
+from autointerp.scorers.scorer_interface import JudgedItem, LabelScore
 from autointerp.statistics import (
     MIN_JUDGEMENTS,
     ClassAnswers,
@@ -25,8 +26,9 @@ from autointerp.text_windows import TextWindow
 
 NO_PROBABILITY = "the judge gives no probabilities"
 OPEN_PROBABILITIES = "the judge's server leaves the probabilities of {} of {} answers open"
-"""Where an option is missing from the candidates that it lists; to leave such answers out would
-leave out those of which the judge was sure, or had no idea."""
+"""Note for an AUC whose probabilities are not available because an option is missing from the
+listed candidates; leaving such answers out would leave out those of which the judge was sure, or
+had no idea."""
 RANDOM, HARD, OTHER_SIDE, WRONG_TOKENS = "random", "hard", "other side", "wrong tokens"
 TOP = "top"
 
@@ -34,7 +36,7 @@ TOP = "top"
 def make_judged_item(
     example: TextWindow, kind: str, *, truth: bool, verdict: JudgeAnswer
 ) -> JudgedItem:
-    """A verdict on a window."""
+    """Return the judge's classification of a window as a judged item."""
     return JudgedItem(
         example.sequence,
         example.start,
@@ -56,7 +58,8 @@ def score_classes(
     density: float | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> LabelScore:
-    """Balanced accuracy against random negatives, and all else by part.
+    """Return the classification score of a label: balanced accuracy against random negatives, and
+    all other measures as parts.
 
     `density` is the share of windows that fire; without it there is no precision.
     """
@@ -86,8 +89,8 @@ def score_classes(
 
 
 def count_right_by_kind(rows: Sequence[JudgedItem]) -> dict[str, tuple[int, int]]:
-    """Kind of window → how many were judged rightly, how many were judged. One feature has few of
-    each decile; a job's mean over features rests on these."""
+    """Return kind of window → (number classified correctly, number classified). One feature has few
+    windows per decile; a job's mean over features is based on these counts."""
     found: dict[str, tuple[int, int]] = {}
     for row in rows:
         if row.answer is not None:
@@ -97,8 +100,12 @@ def count_right_by_kind(rows: Sequence[JudgedItem]) -> dict[str, tuple[int, int]
 
 
 def make_class_answers(rows: Sequence[JudgedItem], *, alike: bool = False) -> ClassAnswers:
-    """Whether each answer was right; with weights if any of them has one, unless all count
-    `alike`. A window without one, where others have, stands for itself."""
+    """Return for the windows of one class whether each was classified correctly, with their
+    documents and weights.
+
+    Weights are used if any window has one, unless all count `alike`; a window without a weight then
+    counts 1.
+    """
     weighted = not alike and any(row.weight is not None for row in rows)
     weights = [1.0 if row.weight is None else row.weight for row in rows] if weighted else None
     return ClassAnswers.of(
@@ -107,7 +114,8 @@ def make_class_answers(rows: Sequence[JudgedItem], *, alike: bool = False) -> Cl
 
 
 def probability_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) -> Estimate:
-    """AUC of the probabilities. Firing windows are the sample over the range, not the top ones."""
+    """Return the AUC of the probabilities with which windows were classified, with firing windows
+    from the sample over the range and not the top ones."""
     ranged = sample_over_range(firing)
     rows = [*ranged, *silent]
     if missing := sum(row.probability is None for row in rows):
@@ -126,17 +134,20 @@ def probability_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) 
 
 
 def sample_over_range(firing: Sequence[JudgedItem]) -> list[JudgedItem]:
-    """The random sample among firing windows; all of them where they are no more than top ones."""
+    """Return the random sample among firing windows, on which classification scores by AUC are
+    based; all of them where there are only top windows."""
     return [row for row in firing if row.kind != TOP] or list(firing)
 
 
 def kind_order(kind: str) -> int:
-    """Order of the kinds of firing windows: weakest decile first, top last."""
+    """Return the sort key of a kind of firing window in classification scores: weakest decile
+    first, top last."""
     return int(kind.rpartition(" ")[2]) if kind.startswith("decile ") else 99
 
 
 def window_density(sampled: FeatureSample) -> float:
-    """The share of the harvest's windows in which the feature fires, on the side that is scored."""
+    """Return the share of the harvest's windows in which the feature fires, with the sign that is
+    scored; the base rate for precision."""
     facts = sampled.facts
     signs = {value > 0 for e in sampled.positives for value in e.activations if value}
     side = facts.positive if signs == {True} else facts.negative

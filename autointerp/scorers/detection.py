@@ -1,8 +1,9 @@
-"""Detection: does the label tell windows in which the feature fires from silent ones?
+"""The detection scorer: does the label distinguish windows in which the feature fires from silent
+ones?
 
-The judge sees the label and windows as plain text, firing and silent ones mixed at random, and says
-of each whether the feature fires in it. Value: balanced accuracy against random silent windows; a
-judge that says the same of all has 0.5, unlike with plain accuracy.
+The judge sees the label and windows as plain text, firing and silent ones in random order, and says
+for each whether the feature fires in it. Value: balanced accuracy against random silent windows; a
+judge that always says the same has 0.5, unlike with plain accuracy.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from autointerp.contexts import FeatureSample
 from autointerp.scorers import classification_scores
 from autointerp.scorers.judge_requests import JudgeAnswer, judge_in_batches, make_generator
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     LLM_JUDGE,
     PATTERN_JUDGE,
     JudgedItem,
@@ -23,12 +24,12 @@ from autointerp.text_windows import TextWindow
 
 NAME = "detection"
 YES_THRESHOLD = 0.5
-"""From this probability on a judge that gives probabilities says yes."""
+"""Probability from which a judge that gives probabilities says yes."""
 
 
 @dataclass
 class DetectionItem:
-    """A window to be judged once, and every kind that it is."""
+    """Window that the detection judge is asked about once, with all kinds that it belongs to."""
 
     example: TextWindow
     kinds: list[str]
@@ -36,7 +37,8 @@ class DetectionItem:
 
 
 def list_detection_items(windows: FeatureSample) -> list[DetectionItem]:
-    """Firing windows, then silent ones; one that is both random and hard is asked once."""
+    """Return the windows for detection: firing ones, then silent ones; a window that is both random
+    and hard is asked about once."""
     found = [DetectionItem(e, [e.kind], truth=True) for e in windows.positives]
     silent: dict[tuple[int, int], DetectionItem] = {}
     for example in (*windows.random, *windows.hard, *windows.other):
@@ -46,7 +48,8 @@ def list_detection_items(windows: FeatureSample) -> list[DetectionItem]:
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """Balanced accuracy against random negatives; `hard` and all else among the parts."""
+    """Score a label by detection: balanced accuracy against random negatives, with `hard` and other
+    measures as parts."""
     asked = list_detection_items(windows)
     detail: dict[str, object] = {}
     if tools.judge == PATTERN_JUDGE:
@@ -71,7 +74,7 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def judge_by_patterns(label: str, examples: list[TextWindow]) -> list[JudgeAnswer]:
-    """What the patterns in the label say; no model is asked."""
+    """Return the detection answers of the pattern judge, which asks no model."""
     from autointerp.patterns.pattern_judge import firing_probability
 
     shares = [float(firing_probability(label, example)) for example in examples]

@@ -1,9 +1,9 @@
-"""Fuzzing: does the label tell the tokens on which the feature fires from others?
+"""The fuzzing scorer: does the label distinguish the tokens on which the feature fires from others?
 
-The judge sees the label and windows with marked tokens, and says whether it fires on all of them.
-Firing windows are marked truly, silent ones at random; firing windows marked wrongly are a kind of
-negatives of their own, and so are, for one side of a signed feature, the tokens of the other.
-Value: balanced accuracy against random silent windows.
+The judge sees the label and windows with marked tokens, and says whether the feature fires on all
+marked tokens. Firing windows are marked correctly, silent ones at random; firing windows with wrong
+marks are negatives of their own kind, as are, for one sign of a signed feature, the tokens of the
+other sign. Value: balanced accuracy against random silent windows.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,13 @@ from autointerp.scorers import classification_scores
 from autointerp.scorers.detection import YES_THRESHOLD
 from autointerp.scorers.judge_requests import JudgeAnswer, judge_in_batches, make_generator
 from autointerp.scorers.prompt_templates import load_score_prompt, mark_tokens
-from autointerp.scorers.records import LLM_JUDGE, PATTERN_JUDGE, LabelScore, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import (
+    LLM_JUDGE,
+    PATTERN_JUDGE,
+    LabelScore,
+    Scorer,
+    ScorerTools,
+)
 from autointerp.scorers.token_marks import TokenMarks, true_marks, wrong_marks
 from autointerp.text_windows import TextWindow
 
@@ -22,7 +28,7 @@ NAME = "fuzzing"
 
 @dataclass(frozen=True)
 class FuzzingItem:
-    """A window with marks."""
+    """Window with marked tokens that the fuzzing judge is asked about."""
 
     example: TextWindow
     kind: str
@@ -31,7 +37,8 @@ class FuzzingItem:
 
 
 def list_fuzzing_items(windows: FeatureSample, tools: ScorerTools) -> list[FuzzingItem]:
-    """True marks first, then wrong ones; the same for every label of a feature."""
+    """Return the marked windows for fuzzing: correct marks first, then wrong ones; the same for
+    every label of a feature."""
     firing = windows.positives
     found = [FuzzingItem(e, e.kind, true_marks(e), truth=True) for e in firing]
     if not firing:
@@ -45,7 +52,8 @@ def list_fuzzing_items(windows: FeatureSample, tools: ScorerTools) -> list[Fuzzi
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """Balanced accuracy against random negatives; `hard`, `wrong tokens` and more as parts."""
+    """Score a label by fuzzing: balanced accuracy against random negatives, with `hard`, `wrong
+    tokens` and other measures as parts."""
     asked = list_fuzzing_items(windows, tools)
     detail: dict[str, object] = {"marks": [sorted(item.marks) for item in asked]}
     if tools.judge == PATTERN_JUDGE:
@@ -67,7 +75,8 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def judge_marks_by_patterns(label: str, asked: list[FuzzingItem]) -> list[JudgeAnswer]:
-    """The mean over the marked tokens of what the patterns in the label say of each."""
+    """Return the fuzzing answers of the pattern judge: the mean over the marked tokens of their
+    predicted probability to fire."""
     from autointerp.patterns.pattern_judge import token_firing_probabilities
 
     found = []

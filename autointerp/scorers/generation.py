@@ -1,9 +1,9 @@
-"""Generation: do texts that are written from the label make the feature fire?
+"""The generation scorer: do texts that are written from the label make the feature fire?
 
-A language model writes texts for the label, or its patterns are put into silent windows; the
-feature's own model reads them. Value: the share in which the feature's peak lies above the lowest
-tenth of its firing windows. A window of the corpus does so with a probability of 0.9 · its window
-density, which is the chance to be compared with.
+A language model writes texts for the label, or the label's patterns are inserted into silent
+windows; the feature's own model reads them. Value: the share of texts in which the feature's peak
+is above the lowest tenth of its firing windows. A window of the corpus reaches that with a
+probability of 0.9 · its window density, which is the chance level for comparison.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from autointerp.scorers.judge_requests import (
     require_asker,
 )
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     LLM_JUDGE,
     PATTERN_JUDGE,
     JudgedItem,
@@ -36,16 +36,17 @@ from feature_store.errors import InputError
 
 NAME = "generation"
 GENERATION_CALLS, TEXTS_PER_CALL = 5, 5
-"""Calls, and texts asked for in each: one call may fail and 20 texts are left."""
+"""Number of calls, and of texts requested in each: one call may fail and 20 texts are left."""
 TOKENS_PER_TEXT = 120
 TEMPERATURE = 1.0
 WRITTEN = "written"
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """The share of texts above the lowest decile; `fires` (above 0) as a part."""
+    """Score a label by generation: the share of written texts above the lowest decile, with `fires`
+    (above 0) as a part."""
     if tools.judge != PATTERN_JUDGE:
-        require_asker(tools, NAME)  # before the model works
+        require_asker(tools, NAME)  # fails before the model computes anything
     if tools.activates is None:
         raise InputError(f"The scorer {NAME!r} needs the model whose feature it is.")
     detail: dict[str, object] = {"window density": window_density(windows)}
@@ -86,7 +87,8 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 def write_from_patterns(
     label: str, windows: FeatureSample, tools: ScorerTools
 ) -> list[list[str] | RequestFailure]:
-    """Texts with the label's patterns in silent windows; each counts as a batch of its own."""
+    """Generate texts by inserting the label's patterns into silent windows; each text is a batch of
+    its own."""
     from autointerp.scorers.pattern_texts import write_pattern_texts
 
     rolled = make_generator(tools, windows.feature.index)
@@ -101,7 +103,8 @@ def write_from_patterns(
 async def write_with_model(
     label: str, tools: ScorerTools
 ) -> tuple[list[list[str] | RequestFailure], tuple[str, ...]]:
-    """Texts that a language model writes, call by call, and the requests' keys."""
+    """Generate texts for a label with a language model; return them call by call, with the keys of
+    the requests."""
     ask = require_asker(tools, NAME)
     prompt = load_score_prompt(NAME).fill(label=quote_as_json(label), n=TEXTS_PER_CALL)
     items = {"type": "string"}
@@ -131,7 +134,7 @@ async def write_with_model(
 
 
 def read_written_texts(texts: list[str]) -> list[str] | RequestFailure:
-    """The texts of a reply; one that is empty spoils it."""
+    """Return the generated texts of a reply; an empty one makes the whole reply a failure."""
     return (
         texts
         if all(text.strip() for text in texts)
@@ -140,7 +143,8 @@ def read_written_texts(texts: list[str]) -> list[str] | RequestFailure:
 
 
 def judge_written_text(windows: FeatureSample, call: int, peak: float) -> JudgedItem:
-    """A text: 1 where the feature's peak in it lies above the lowest decile."""
+    """Return a generated text as a judged item: 1 where the feature's peak in it is above the
+    lowest decile."""
     if not np.isfinite(peak):
         return JudgedItem(-1, -1, call, WRITTEN, 1.0, None, failed=NOT_FINITE)
     above = peak != 0 and find_decile(windows.facts, float(peak)) > 1
@@ -148,8 +152,11 @@ def judge_written_text(windows: FeatureSample, call: int, peak: float) -> Judged
 
 
 def firing_shares(rows: list[JudgedItem], peaks: np.ndarray) -> tuple[Estimate, Estimate]:
-    """Of the texts above the lowest decile, and of those that fire at all; texts of one call go
-    together. The first rows are those of `peaks`."""
+    """Return the share of generated texts above the lowest decile, and of those that fire at all;
+    texts of one call are treated as one cluster.
+
+    The first `rows` belong to `peaks`.
+    """
     good = [(one, peak) for one, peak in zip(rows, peaks, strict=False) if one.answer is not None]
     calls = [one.document for one, _ in good]
     above = ClassAnswers.of([one.answer == 1.0 for one, _ in good], calls)

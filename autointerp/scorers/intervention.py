@@ -1,9 +1,9 @@
-"""Intervention: does turning the feature up make the model write what the label says?
+"""The intervention scorer: does steering by the feature make the model write what the label says?
 
-The model continues prompts, left alone and steered by the feature at a KL of 1 nat at the next
-token; the judge is shown both continuations and picks the one that shows more of the label. Each
-pair is asked in both orders, so a judge that always says A has one half. Value: the share of
-answers that pick the steered one; pairs that missed the KL are left out and counted as failed.
+The model continues prompts unsteered and steered by the feature at a KL divergence of 1 nat at the
+next token; the judge sees both continuations and picks the one that shows more of the label. Each
+pair is asked about in both orders, so a judge that always says A has one half. Value: the share of
+answers that pick the steered text; pairs that missed the KL are left out and counted as failed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from autointerp.scorers.judge_requests import (
     require_asker,
 )
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     LLM_JUDGE,
     PATTERN_JUDGE,
     JudgedItem,
@@ -36,19 +36,21 @@ from feature_store.errors import InputError
 
 NAME = "intervention"
 PROMPT_PAIRS = 20
-"""Prompts that are continued."""
+"""Number of prompts that are continued."""
 TARGET_KL, KL_TOLERANCE = 1.0, 0.1
-"""Nats."""
+"""Target KL divergence and its tolerance, in nats."""
 MISSED_KL = "KL missed"
 MIN_PROBABILITY = 1e-4
-"""Probabilities are taken for no nearer to 0 or 1: less likely candidates are not listed."""
+"""Probabilities are clipped to this distance from 0 and 1: less likely candidates are not
+listed."""
 LETTERS = ("A", "B")
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """The share of answers that pick the steered text; `log odds` as a part."""
+    """Score a label by intervention: the share of answers that pick the steered text, with `log
+    odds` as a part."""
     if tools.judge != PATTERN_JUDGE:
-        require_asker(tools, NAME)  # before the model works
+        require_asker(tools, NAME)  # fails before the model computes anything
     if tools.steers is None:
         raise InputError(f"The scorer {NAME!r} needs the model whose feature it is.")
     pairs = await tools.steers(windows.feature, PROMPT_PAIRS)
@@ -85,13 +87,18 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def reached_target_kl(pair: SteeredPair) -> bool:
-    """Whether the pair was made at the KL aimed at."""
+    """Return whether a steered pair of the intervention scorer was generated at the target KL
+    divergence."""
     return abs(pair.kl - TARGET_KL) <= KL_TOLERANCE
 
 
 def pick_by_patterns(label: str, pair: SteeredPair, *, steered_first: bool) -> JudgeAnswer:
-    """1 if the label's patterns stand more often in the steered text; where they stand as often
-    in both it picks what stands first, so that a pair without a difference has one half."""
+    """Return the pattern judge's pick between the texts with and without intervention: 1 if the
+    label's patterns occur more in the steered one.
+
+    Where they occur equally often, the first text is picked, so that a pair without a difference
+    has one half.
+    """
     from autointerp.scorers.pattern_texts import label_share
 
     more = label_share(label, pair.steered) - label_share(label, pair.clean)
@@ -101,7 +108,8 @@ def pick_by_patterns(label: str, pair: SteeredPair, *, steered_first: bool) -> J
 async def pick_with_model(
     label: str, shown: Sequence[tuple[SteeredPair, bool]], tools: ScorerTools
 ) -> tuple[list[JudgeAnswer], tuple[str, ...]]:
-    """What a language model picks of each pair, and the requests' keys."""
+    """Return a language model's pick between the texts with and without intervention for each pair,
+    and the keys of the requests."""
     ask = require_asker(tools, NAME)
     schema = object_schema("answer", {"type": "string", "enum": list(LETTERS)})
     requests = [
@@ -117,7 +125,7 @@ async def pick_with_model(
 
 
 def make_pair_prompt(label: str, pair: SteeredPair, *, steered_first: bool) -> str:
-    """The two texts as A and B."""
+    """Return the intervention prompt that shows a steered and an unsteered text as A and B."""
     texts = (pair.steered, pair.clean) if steered_first else (pair.clean, pair.steered)
     lines = [f"Beginning: {quote_as_json(pair.prompt)}"]
     lines += [
@@ -127,7 +135,7 @@ def make_pair_prompt(label: str, pair: SteeredPair, *, steered_first: bool) -> s
 
 
 def read_pick(reply: Reply | RequestFailure, steered: str) -> JudgeAnswer:
-    """1 if the reply picks the steered text, else 0."""
+    """Return 1 if the judge's reply picks the text with the intervention, otherwise 0."""
     if isinstance(reply, RequestFailure):
         return JudgeAnswer(None, failed=reply.kind)
     said = reply.parsed["answer"]
@@ -136,8 +144,8 @@ def read_pick(reply: Reply | RequestFailure, steered: str) -> JudgeAnswer:
 
 
 def mean_log_odds(rows: Sequence[JudgedItem]) -> Estimate:
-    """Mean log odds that the steered text shows the label, in nats; each pair counts once, and only
-    with probabilities for both orders."""
+    """Return the intervention score in log odds: mean nats by which the steered text shows the
+    label; each pair counts once, if both orders have probabilities."""
     found: dict[int, list[float]] = {}
     for row in rows:
         if row.probability is not None:

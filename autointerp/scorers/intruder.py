@@ -1,8 +1,9 @@
-"""Intruder: do windows in which a feature fires have something in common that can be seen?
+"""The intruder scorer: do the windows in which a feature fires have anything visible in common?
 
-Four firing windows next to each other in activation (of one or two deciles) and one silent window,
-all with marks; the judge finds the silent one. Value: the share found; chance is 1 in 5. The label
-is not shown: the score is the feature's own, the same for every label and every null.
+Four firing windows of similar activation (from one or two deciles) and one silent window, the
+intruder, are shown with marks; the judge has to find the intruder. Value: the share found; chance
+is 1 in 5. The label is not shown: the score belongs to the feature, and is the same for every label
+and baseline label.
 """
 
 import asyncio
@@ -24,32 +25,34 @@ from autointerp.scorers.judge_requests import (
     require_asker,
 )
 from autointerp.scorers.prompt_templates import load_score_prompt, mark_tokens, number_lines
-from autointerp.scorers.records import JudgedItem, LabelScore, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import JudgedItem, LabelScore, Scorer, ScorerTools
 from autointerp.scorers.token_marks import TokenMarks, true_marks, wrong_marks
 from autointerp.statistics import ClassAnswers, answer_rate
 from autointerp.text_windows import TextWindow
 
 NAME = "intruder"
 FIRING_PER_QUESTION = 4
-"""Firing windows of a question."""
+"""Number of firing windows in an intruder question."""
 MIN_QUESTIONS = 30
-"""At least so many, if there are as many intruders; each group of four is asked equally often."""
+"""Minimum number of intruder questions, if there are enough intruders; each group of four is asked
+about equally often."""
 
 
 @dataclass(frozen=True)
 class IntruderQuestion:
-    """Five windows in the order shown."""
+    """Five windows in the order shown, one of which is the silent intruder."""
 
     shown: tuple[tuple[TextWindow, TokenMarks], ...]
     place: int
-    """Index of the intruder."""
+    """Index of the intruder among the five windows."""
     group: int
 
 
 def make_intruder_questions(windows: FeatureSample, tools: ScorerTools) -> list[IntruderQuestion]:
-    """Disjoint groups of four by activation, each with several intruders; an intruder once only.
+    """Return intruder questions: disjoint groups of four firing windows by activation, each with
+    several intruders; every intruder is used once.
 
-    Groups are what is independent: answers about the same four windows count as one document's.
+    Groups are independent; answers about the same four windows count as those of one document.
     """
     ranged = [e for e in windows.positives if e.kind != classification_scores.TOP] or list(
         windows.positives
@@ -77,14 +80,14 @@ def shuffle_question(
     number: int,
     dice: np.random.Generator,
 ) -> IntruderQuestion:
-    """The five in random order."""
+    """Return an intruder question with its five windows in random order."""
     five = [*((e, true_marks(e)) for e in group), intruder]
     order = dice.permutation(len(five)).tolist()
     return IntruderQuestion(tuple(five[i] for i in order), order.index(FIRING_PER_QUESTION), number)
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """The share of intruders found."""
+    """Score a feature by the share of intruders that the judge finds."""
     ask, asked = require_asker(tools, NAME), make_intruder_questions(windows, tools)
     schema = object_schema(
         "intruder", {"type": "integer", "minimum": 1, "maximum": FIRING_PER_QUESTION + 1}
@@ -112,7 +115,7 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def judge_question(question: IntruderQuestion, reply: Reply | RequestFailure) -> JudgedItem:
-    """Whether the intruder was found, and how sure the judge was of it."""
+    """Return whether the judge found the intruder, and its probability for the right answer."""
     verdict = read_intruder(reply, question.place + 1)
     intruder = question.shown[question.place][0]
     return JudgedItem(
@@ -128,7 +131,7 @@ def judge_question(question: IntruderQuestion, reply: Reply | RequestFailure) ->
 
 
 def read_intruder(reply: Reply | RequestFailure, right: int) -> JudgeAnswer:
-    """1 if the reply names the right number, else 0."""
+    """Return 1 if the reply names the number of the intruder, otherwise 0."""
     if isinstance(reply, RequestFailure):
         return JudgeAnswer(None, failed=reply.kind)
     said = reply.parsed["intruder"]

@@ -1,4 +1,5 @@
-"""How scorers ask a language model: in batches, read strictly, failures kept apart from answers."""
+"""Requests to the judge: how scorers ask a language model about items in batches, and how its
+replies are read, with failures kept apart from answers."""
 
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,42 +19,46 @@ from autointerp.llm.requests_and_replies import (
 )
 from autointerp.llm.shorter_retry import retry_shorter_if_too_long
 from autointerp.scorers.prompt_templates import load_score_prompt, number_lines, quote_as_json
-from autointerp.scorers.records import ScorerTools
+from autointerp.scorers.scorer_interface import ScorerTools
 from feature_store.errors import InputError
 
 ITEMS_PER_PROMPT = 5
-"""Items in one prompt."""
+"""Number of items that one judge request asks about."""
 LOGPROB_CANDIDATES = 20
-"""For how many candidates per token log probabilities are asked: what OpenAI and vLLM give."""
+"""Number of candidates per token whose log probabilities are requested: what OpenAI and vLLM
+give."""
 SHORT_REPLY_TOKENS = 128
-"""Tokens that suffice for a reply of a few digits in any layout."""
+"""Number of tokens that suffice for a judge's reply of a few digits in any layout."""
 
 
 @dataclass(frozen=True)
 class JudgeAnswer:
-    """What a judge said of one item, or why it said nothing usable."""
+    """The judge's answer on one item, or the kind of failure."""
 
     answer: float | None
     probability: float | None = None
-    """Of the answer that stands first among the options it had; None where none is offered."""
+    """Probability of the answer that is listed first among the options; None where none is
+    available."""
     failed: str = ""
 
 
 def require_asker(tools: ScorerTools, scorer: str) -> Asker:
-    """Who answers. InputError without a language model."""
+    """Return the asker of the judge's language model. Raises InputError where the scorer has
+    none."""
     if tools.ask is None:
         raise InputError(f"The scorer {scorer!r} asks a language model: name one by --model.")
     return tools.ask
 
 
 def make_generator(tools: ScorerTools, feature: int) -> np.random.Generator:
-    """What puts items in order: the same for every label of a feature, so that labels differ
-    in nothing else."""
+    """Return the random generator that orders the items of judge requests: the same for every label
+    of a feature, so that labels differ in nothing else."""
     return np.random.default_rng([tools.seed, feature])
 
 
 def request_key(ask: Asker, request: ChatRequest) -> str:
-    """The request's key in the call log: addressed to whoever answers."""
+    """Return the key of a judge request in the call log, addressed to the server and model that
+    answer it."""
     base_url = getattr(getattr(ask, "server", None), "base_url", "")
     return request.to(base_url, ask.model).key
 
@@ -69,7 +74,7 @@ def make_judge_request(
     temperature: float = 0.0,
     draw: int = 0,
 ) -> ChatRequest:
-    """One question of a scorer's."""
+    """Return one request of a scorer to the judge."""
     return ChatRequest(
         (ChatMessage("user", prompt),),
         schema=schema,
@@ -82,7 +87,7 @@ def make_judge_request(
 
 
 def object_schema(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON schema of an object with one field."""
+    """Return the JSON schema of a judge's reply with one field."""
     return {
         "type": "object",
         "properties": {name: value},
@@ -92,7 +97,7 @@ def object_schema(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digits_schema(n: int, options: Sequence[int]) -> dict[str, Any]:
-    """A JSON schema of `n` answers, each one of `options`."""
+    """Return the JSON schema of a judge's reply with `n` answers, each one of `options`."""
     items = {"type": "integer", "enum": list(options)}
     return object_schema("answers", {"type": "array", "items": items, "minItems": n, "maxItems": n})
 
@@ -100,10 +105,11 @@ def digits_schema(n: int, options: Sequence[int]) -> dict[str, Any]:
 def deal_into_batches(
     names: Sequence[Hashable], size: int, dice: np.random.Generator
 ) -> list[list[int]]:
-    """The numbers 0 … n − 1 in random order, in batches of `size`; the last may be shorter.
+    """Return the item numbers 0 … n − 1 in random order, in batches of `size` for judge requests;
+    the last may be shorter.
 
-    Two items of one name (a window marked in two ways) do not meet in a batch, which may make a
-    few batches shorter.
+    Two items of one name (a window marked in two ways) are never in the same batch, which may
+    shorten a few batches.
     """
     batches: list[list[int]] = []
     for item in dice.permutation(len(names)).tolist():
@@ -125,15 +131,18 @@ async def judge_in_batches(
     dice: np.random.Generator,
     options: tuple[int, int] = (1, 0),
 ) -> tuple[list[JudgeAnswer], tuple[str, ...]]:
-    """A verdict for each line of prompt pieces, in the order given, and the requests' keys.
+    """Ask the judge about all items in batches; return the answer on each item, in the order given,
+    and the keys of the requests.
 
-    `options` are the two digits that may answer; a verdict's probability is that of the first.
-    A reply with too few or too many answers fails for every item of its batch. A batch that does
-    not fit into the server's context is asked in halves.
+    `options` are the two possible digits; an answer's probability is that of the first. A reply
+    with too few or too many answers fails for all items of its batch. A batch that does not fit
+    into the server's context is asked in halves.
     """
     ask = require_asker(tools, prompt)
 
     async def one_batch(batch: list[int]) -> list[tuple[list[int], Reply | RequestFailure, str]]:
+        """Ask the judge about one batch, in halves where it does not fit into the server's
+        context."""
         text = load_score_prompt(prompt).fill(
             label=quote_as_json(label), n=len(batch), items=number_lines([lines[i] for i in batch])
         )
@@ -159,14 +168,15 @@ async def judge_in_batches(
 
 
 def failed_by_context_size(reply: Reply | RequestFailure) -> bool:
-    """Whether a question did not fit into the server's context."""
+    """Return whether a judge request did not fit into the server's context."""
     return isinstance(reply, RequestFailure) and reply.kind == "context size"
 
 
 def read_judge_answers(
     reply: Reply | RequestFailure, n: int, options: tuple[int, int]
 ) -> list[JudgeAnswer]:
-    """The `n` answers of a reply, which its schema has already held to be `n` digits."""
+    """Return the `n` answers of the judge's reply, which its JSON schema guarantees to be `n`
+    digits."""
     if isinstance(reply, RequestFailure):
         return [JudgeAnswer(None, failed=reply.kind)] * n
     first, said = str(options[0]), reply.parsed["answers"]
@@ -179,7 +189,8 @@ def read_judge_answers(
 def option_share(
     shares: Sequence[OptionShares | None] | None, number: int, option: str
 ) -> float | None:
-    """Return the probability of an option in one answer, or None where it is not available."""
+    """Return the probability of an option in one of the judge's answers, or None where it is not
+    available."""
     here = shares[number] if shares else None
     return here[option] if here else None
 
@@ -187,11 +198,11 @@ def option_share(
 def read_option_shares(
     reply: Reply, options: Sequence[str], answers: Sequence[object]
 ) -> list[OptionShares | None] | None:
-    """For each answer of a reply the probability of every option; None for an answer of which the
-    server's list of candidates leaves it open.
+    """Return the probability of every option for each answer of the judge's reply; None for an
+    answer whose probabilities the server's candidates leave open.
 
-    None altogether where the server gives none, and where the tokens that are options are not the
-    answers one by one: several in one token, or others in a text around the answers.
+    The result is None where the server gives no log probabilities, and where the option tokens are
+    not the answers one by one: several in one token, or others in text around the answers.
     """
     shares = read_answer_shares(reply, options)
     words = [said.token.strip() for said in reply.logprobs or ()]

@@ -1,6 +1,7 @@
-"""What a label's patterns say of a text that a model wrote, and texts written from them.
+"""Pattern texts: how much a text that a model wrote shows a label's patterns, and texts written
+from these patterns, without any language model.
 
-No language model is asked. Texts have no tokens here, so they are cut where words and signs begin.
+These texts have no tokens, so they are cut where words and signs begin.
 """
 
 import re
@@ -17,19 +18,21 @@ from autointerp.text_windows import TextWindow
 
 PIECE_PATTERN = re.compile(r"[^\S\n]*(?:[^\W\d_]+|\d+|\n\s*|[^\w\s]|_+)|\s+")
 SPECIAL_TOKEN = re.compile(r"<\|?\w+\|?>")
-"""What begins a sequence as vocabularies write it: in a text it would be read as signs."""
+"""The token that begins a sequence, as vocabularies write it: in a text it would be read as
+signs."""
 MIN_WRITTEN_RATE = 0.5
-"""Patterns of this rate or above are written, if there are any."""
+"""Rate from which patterns are written into texts, if there are any."""
 
 
 def split_pieces(text: str) -> list[str]:
-    """Words, numbers and signs, each with the blanks before it; joined they are the text."""
+    """Return a text's words, numbers and signs, each with the spaces before it; joined they are the
+    text."""
     return PIECE_PATTERN.findall(text)
 
 
 def label_share(label: str, text: str) -> float:
-    """The mean over a text's pieces of how far each is what the label fires on (its rate) or
-    promotes (1); 0 for an empty text."""
+    """Return how much a text shows a label's patterns: the mean over its pieces of their firing
+    rate, or 1 for a promoted token; 0 for an empty text."""
     cut = split_pieces(text)
     if not cut or read_label(label).is_empty and not promoted_tokens(label):
         return 0.0
@@ -45,7 +48,7 @@ def label_share(label: str, text: str) -> float:
 
 
 def promoted_tokens(label: str) -> tuple[str, ...]:
-    """What a pattern sentence says to be likelier."""
+    """Return the tokens that a pattern sentence says the feature promotes."""
     rule = parse_rule(label)
     return rule.promoted if rule else ()
 
@@ -53,8 +56,8 @@ def promoted_tokens(label: str) -> tuple[str, ...]:
 def write_pattern_texts(
     label: str, silent: Sequence[TextWindow], n: int, dice: np.random.Generator
 ) -> list[str]:
-    """`n` texts in which the label's patterns stand: each put into a silent window, at a random
-    place. Fewer where no pattern can be written, as from a label that says nothing."""
+    """Write `n` texts with a label's patterns, each inserted into a silent window at a random
+    place; fewer where no pattern can be written, as for an empty label."""
     said = label_phrases(label, silent, dice)
     if not said or not silent:
         return []
@@ -68,20 +71,22 @@ def write_pattern_texts(
 
 
 def drop_special_token(example: TextWindow) -> tuple[str, ...]:
-    """A window's tokens without the one that begins its sequence."""
+    """Return a window's tokens without the special token that begins a sequence, to insert a
+    pattern's text."""
     special = example.start == 0 and SPECIAL_TOKEN.fullmatch(example.tokens[0])
     return example.tokens[1:] if special else example.tokens
 
 
 def find_insertion_points(tokens: Sequence[str]) -> list[int]:
-    """Where a word or sign begins: nothing is put into the middle of a word."""
+    """Return the places in a window where a word or sign begins, so that no pattern is inserted
+    within a word."""
     return [i for i in range(1, len(tokens)) if not tokens[i][:1].isalnum()] or [len(tokens)]
 
 
 def label_phrases(
     label: str, windows: Sequence[TextWindow], dice: np.random.Generator
 ) -> list[str]:
-    """What the label's patterns look like in a text, with the blank before it."""
+    """Return the phrases to insert for a label's patterns, each with a leading space."""
     reading = read_label(label)
     if reading.stems:
         words = [word for word in WORD_PATTERN.findall(label) if stem_word(word) in reading.stems]
@@ -93,7 +98,8 @@ def label_phrases(
 
 
 def pattern_phrase(pattern: TokenPattern, seen: Sequence[str], dice: np.random.Generator) -> str:
-    """One pattern as text; empty where no token of the windows is of its kind."""
+    """Return one pattern as a phrase of text; empty where no token of the windows matches its
+    shape."""
     target = pattern.target
     if pattern.kind != "token":
         fits = (
@@ -113,5 +119,6 @@ def pattern_phrase(pattern: TokenPattern, seen: Sequence[str], dice: np.random.G
 
 
 def add_leading_space(text: str) -> str:
-    """With a blank before a word or an opening sign; other signs follow at once."""
+    """Return a pattern's phrase with a space before a word or an opening sign; other signs follow
+    directly."""
     return f" {text}" if text[:1].isalnum() or text[:1] in "“\"'([{<" else text

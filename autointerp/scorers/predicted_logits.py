@@ -1,9 +1,9 @@
-"""Predicted logits: does the label tell which tokens the feature makes likelier?
+"""The predicted-logits scorer: does the label tell which tokens the feature promotes?
 
-The judge picks, of two tokens, the one that the feature promotes by its direct effect on the
-logits; the other one is as frequent in the corpus. Each pair is asked in both orders, so a judge
-that always says the same has one half. Value: the share of right answers. A label whose explainer
-was shown the promoted tokens may just repeat them.
+Of two tokens, the judge picks the one that the feature promotes by its direct effect on the logits;
+the other token is as frequent in the corpus. Each pair is asked about in both orders, so a judge
+that always says the same has one half. Value: the share of right answers. An explainer that was
+shown the promoted tokens may simply have copied them into the label.
 """
 
 from dataclasses import dataclass
@@ -13,36 +13,38 @@ import numpy as np
 from autointerp.contexts import FeatureSample
 from autointerp.scorers.judge_requests import judge_in_batches, make_generator
 from autointerp.scorers.prompt_templates import list_as_json, load_score_prompt
-from autointerp.scorers.records import JudgedItem, LabelScore, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import JudgedItem, LabelScore, Scorer, ScorerTools
 from autointerp.statistics import ClassAnswers, Estimate, answer_rate
 
 NAME = "predicted-logits"
 PROMPT = "predicted_logits"
 CONTROLS = 2
-"""Tokens that each promoted one is held against."""
+"""Number of control tokens that each promoted token is compared with."""
 RANDOM, SUPPRESSED = "random", "suppressed"
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """Two tokens in the order shown."""
+    """A token with a promoted logit and another token, in the order shown to the judge."""
 
     promoted: str
     other: str
     kind: str
     first: bool
-    """Whether the promoted one stands first."""
+    """Whether the promoted token is shown first."""
     token: int
-    """Rank of the promoted one."""
+    """Rank of the promoted token."""
 
     @property
     def shown(self) -> tuple[str, str]:
-        """As the judge sees them."""
+        """The two tokens of a predicted-logits question, in the order in which the judge sees
+        them."""
         return (self.promoted, self.other) if self.first else (self.other, self.promoted)
 
 
 def make_token_pairs(windows: FeatureSample, tools: ScorerTools) -> list[TokenPair]:
-    """Each promoted token against tokens as frequent, and against a suppressed one."""
+    """Return pairs of each token whose logit the feature promotes with equally frequent control
+    tokens, and with a suppressed token."""
     rolled = make_generator(tools, windows.feature.index)
     found: list[TokenPair] = []
     for rank, token in enumerate(windows.promoted):
@@ -59,7 +61,8 @@ def make_token_pairs(windows: FeatureSample, tools: ScorerTools) -> list[TokenPa
 def draw_control_tokens(
     windows: FeatureSample, token: str, tools: ScorerTools, dice: np.random.Generator
 ) -> tuple[str, ...]:
-    """Tokens that are neither promoted nor suppressed: as frequent, or from random windows."""
+    """Draw control tokens whose logits the feature neither promotes nor suppresses: of equal corpus
+    frequency, or from random windows."""
     but = {*windows.promoted, *windows.suppressed}
     if tools.counts is not None:
         return tools.counts.near(token, but, CONTROLS, dice)
@@ -68,7 +71,8 @@ def draw_control_tokens(
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """The share of promoted tokens picked against random ones; `suppressed` as a part."""
+    """Score a label by predicted logits: the share of promoted tokens picked against random ones,
+    with `suppressed` as a part."""
     asked = make_token_pairs(windows, tools)
     lines = [list_as_json(pair.shown) for pair in asked]
     rolled = make_generator(tools, windows.feature.index)
@@ -94,7 +98,8 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def share_right(rows: list[JudgedItem], kind: str) -> Estimate:
-    """Of right answers about one kind of pairs; all about one promoted token go together."""
+    """Return the share of right predictions about one kind of token pairs; all pairs of one
+    promoted token are treated as one cluster."""
     good = [row for row in rows if row.kind == kind and row.answer is not None]
     return answer_rate(
         ClassAnswers.of([row.answer == 1.0 for row in good], [row.document for row in good])

@@ -1,8 +1,9 @@
-"""What a judge reads: the prompt files, with labels and texts in quotes that they cannot leave.
+"""Prompt templates of explainers and judges, with labels and texts quoted so that they cannot break
+out of their quotes.
 
-A label and a text may hold anything, instructions included. Each is written as a JSON string on one
-line: quotes, line breaks and all that does not print are escaped, and so are the marks « and »
-where they belong to the text.
+A label or text may contain anything, including instructions. Each is written as a JSON string on
+one line: quotes, line breaks and unprintable characters are escaped, as are the marks « and » where
+they belong to the text.
 """
 
 import hashlib
@@ -21,27 +22,30 @@ ESCAPED_CHARS = frozenset(f'"\\{MARK_OPEN}{MARK_CLOSE}')
 
 @dataclass(frozen=True)
 class PromptTemplate:
-    """A prompt file."""
+    """Prompt template read from a file, with its version."""
 
     template: Template
     version: str
-    """Its name and the begin of its hash: scores of different wordings are told apart."""
+    """File name and the first digits of its hash, so that scores with different wordings can be
+    distinguished."""
 
     def fill(self, **fields: object) -> str:
-        """The prompt. Fields are put in once: what they hold is not read as a template."""
+        """Return the prompt of the template with its fields filled in; the fields' text is not read
+        as a template again."""
         return self.template.substitute({name: str(value) for name, value in fields.items()})
 
 
 @cache
 def load_score_prompt(name: str) -> PromptTemplate:
-    """The prompt file `score_<name>.md`."""
+    """Return the prompt template `score_<name>.md`."""
     text = (PROMPTS_FOLDER / f"score_{name}.md").read_text(encoding="utf-8")
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return PromptTemplate(Template(text), f"score_{name}.md {digest}")
 
 
 def escape_text(text: str) -> str:
-    """The inside of a JSON string, on one line, without marks."""
+    """Return a text as the inside of a JSON string for a prompt, on one line, with marks
+    escaped."""
     if text.isprintable() and not ESCAPED_CHARS & set(text):
         return text
     return "".join(
@@ -51,17 +55,18 @@ def escape_text(text: str) -> str:
 
 
 def quote_as_json(text: str) -> str:
-    """A JSON string."""
+    """Return a text as a JSON string for a prompt."""
     return f'"{escape_text(text)}"'
 
 
 def list_as_json(texts: Sequence[str]) -> str:
-    """A JSON list of strings."""
+    """Return texts as a JSON list of strings for a prompt."""
     return f"[{', '.join(map(quote_as_json, texts))}]"
 
 
 def mark_tokens(tokens: Sequence[str], marks: frozenset[int]) -> str:
-    """The tokens as one JSON string, each run of marked ones between « and »."""
+    """Return tokens as one JSON string for a prompt, with « and » around each run of marked
+    tokens."""
     parts = []
     for i, token in enumerate(tokens):
         opens = MARK_OPEN if i in marks and i - 1 not in marks else ""
@@ -71,5 +76,5 @@ def mark_tokens(tokens: Sequence[str], marks: frozenset[int]) -> str:
 
 
 def number_lines(lines: Sequence[str]) -> str:
-    """The pieces of a prompt, one a line, from 1."""
+    """Return the items of a prompt, one per line, numbered from 1."""
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))

@@ -1,9 +1,10 @@
-"""Simulation: can the activation of every token be foretold from the label?
+"""The simulation scorer: can the activation on every token be predicted from the label?
 
 The judge says for each token of a window how strongly the feature fires, from 0 to 10 (Bills et al.
 2023). Value: Pearson's correlation with the true |activations| over all tokens of all windows,
-concatenated, firing and random silent ones. Where the judge gives log probabilities of its numbers
-their expected value counts, else the numbers: one of the two in a whole run (simulation_scale.py).
+concatenated, firing and random silent ones. Where the judge gives log probabilities of its numbers,
+their expected value is used, otherwise the numbers: one of the two in a whole run
+(simulation_scale.py).
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from autointerp.scorers.judge_requests import (
     require_asker,
 )
 from autointerp.scorers.prompt_templates import list_as_json, load_score_prompt, quote_as_json
-from autointerp.scorers.records import (
+from autointerp.scorers.scorer_interface import (
     LLM_JUDGE,
     PATTERN_JUDGE,
     JudgedItem,
@@ -43,27 +44,29 @@ from autointerp.text_windows import TextWindow
 
 NAME = "simulation"
 WINDOWS_PER_KIND = 20
-"""Windows of each kind of which a language model is asked: each is a call of its own."""
+"""Number of windows of each kind that a language model simulates: each is a call of its own."""
 NO_EXPECTED_VALUES = "no probabilities"
-"""What fails in a window whose numbers have no expected values, in a run that reads those."""
+"""Kind of failure of a window whose numbers have no expected values, in a run that uses these."""
 TOKENS_PER_NUMBER = 6
-"""Tokens of the reply for each number, in any layout."""
+"""Number of reply tokens for each simulated number, in any layout."""
 
 
 @dataclass(frozen=True)
 class SimulatedWindow:
-    """What a judge said of one window's tokens: shares of the maximum, or chances to fire."""
+    """Simulated activations of one window's tokens: shares of the maximum, or probabilities to
+    fire."""
 
     values: np.ndarray | None
-    """[tokens] from 0 to 1; None where it failed."""
+    """Simulated activations [tokens] from 0 to 1; None where the simulation failed."""
     failed: str = ""
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """The correlation with random silent windows; `hard`, `firing`, `explained variance` as parts.
+    """Score a label by simulation: the correlation of simulated and true activations against random
+    silent windows, with `hard`, `firing`, `explained variance` as parts.
 
-    For explained variance a model's 10 is the feature's maximum over the harvest, and a pattern's
-    probability to fire is multiplied by the mean over active tokens.
+    For explained variance, a model's 10 is the feature's maximum over the harvest, and a pattern's
+    probability to fire is multiplied by the mean activation over active tokens.
     """
     chosen = choose_simulation_windows(windows, tools)
     calls: tuple[str, ...] = ()
@@ -88,7 +91,8 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 
 def choose_simulation_windows(windows: FeatureSample, tools: ScorerTools) -> list[TextWindow]:
-    """The windows to foretell: firing ones from the sample over the range, then silent ones."""
+    """Return the windows to simulate: firing ones from the sample over the range, then silent
+    ones."""
     ranged = [e for e in windows.positives if e.kind != classification_scores.TOP] or list(
         windows.positives
     )
@@ -104,7 +108,7 @@ def choose_simulation_windows(windows: FeatureSample, tools: ScorerTools) -> lis
 
 
 def simulate_by_patterns(label: str, chosen: list[TextWindow]) -> list[SimulatedWindow]:
-    """What the patterns in the label say of each token."""
+    """Return the simulated activations of the pattern judge for each window."""
     from autointerp.patterns.pattern_judge import token_firing_probabilities
 
     return [
@@ -116,8 +120,11 @@ def simulate_by_patterns(label: str, chosen: list[TextWindow]) -> list[Simulated
 async def simulate_with_model(
     label: str, chosen: list[TextWindow], tools: ScorerTools
 ) -> tuple[list[SimulatedWindow], tuple[str, ...], ScaleName | None]:
-    """What a language model says of each window, one call each, equal windows once; the requests'
-    keys; and the scale of the run, None where none of its questions was answered yet."""
+    """Simulate the activations of each window with a language model, one call per distinct window.
+
+    Returns the simulated windows, the keys of the requests, and the scale of the run, which is None
+    while no question was answered.
+    """
     ask, requests = require_asker(tools, NAME), []
     for example in chosen:
         n = len(example.tokens)
@@ -134,6 +141,8 @@ async def simulate_with_model(
     had = await scale.decide(ask, requests)
 
     async def answer(one: ChatRequest) -> Reply | RequestFailure:
+        """Return the reply to one simulation request, which may have been asked already to decide
+        the scale."""
         return had[one.key] if one.key in had else await ask.ask(one)
 
     replies = await asyncio.gather(*map(answer, requests))
@@ -146,8 +155,8 @@ async def simulate_with_model(
 
 
 def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> SimulatedWindow:
-    """Each token's number on the scale of the run, as a share of 10; a failure where a reply does
-    not allow that scale."""
+    """Return the simulated number of each token on the scale of the run, as a share of 10; a
+    failure where a reply does not allow that scale."""
     if isinstance(reply, RequestFailure):
         return SimulatedWindow(None, failed=reply.kind)
     said = reply.parsed["activations"]
@@ -162,7 +171,7 @@ def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> Simulate
 
 
 def judge_simulated_window(example: TextWindow, said: SimulatedWindow, scale: float) -> JudgedItem:
-    """A window by its largest |activation|, true and foretold."""
+    """Return a simulated window as a judged item: its largest |activation|, true and simulated."""
     silent = example.kind == classification_scores.OTHER_SIDE
     return JudgedItem(
         example.sequence,
@@ -179,7 +188,8 @@ def judge_simulated_window(example: TextWindow, said: SimulatedWindow, scale: fl
 def estimate_simulation(
     chosen: list[TextWindow], said: list[SimulatedWindow], scale: float
 ) -> dict[str, Estimate]:
-    """All estimates, by name. Each takes the firing windows and one kind of silent ones."""
+    """Return all estimates of a simulation by name, each from the firing windows and one kind of
+    silent windows."""
     usable = [(e, one.values) for e, one in zip(chosen, said, strict=True) if not one.failed]
     firing = [
         pair
@@ -208,9 +218,10 @@ WindowValues = Sequence[tuple[TextWindow, np.ndarray | None]]
 
 
 def concatenate_tokens(firing: WindowValues, silent: WindowValues) -> tuple[np.ndarray, ...]:
-    """Of all tokens, concatenated: foretold, true |a|, document, and 1 in firing windows.
+    """Return for all tokens of simulated windows, concatenated: simulated and true |activation|,
+    document, and 1 in firing windows.
 
-    Where just the other side of a signed feature fires, this side's activation is 0.
+    Where only the other sign of a signed feature fires, this sign's activation is 0.
     """
     said: list[np.ndarray] = [np.empty(0)]
     true, documents, strata = [np.empty(0)], [np.empty(0, int)], [np.empty(0, int)]

@@ -1,9 +1,9 @@
-"""The scale of simulated activations: one for a whole run, decided by its first replies.
+"""The scale of simulated activations, decided once for a whole run from its first replies.
 
-A judge's numbers are read as expected values over their log probabilities, or as they were said.
-The two have different spreads, so windows of one run are never read in both ways. Expected values
-need three things: a server that gives log probabilities, candidates that leave no number open, and
-a tokenizer that writes every number as one token, the 10, too.
+A judge's numbers are read either as expected values over their log probabilities or as they were
+written. The two have different spreads, so windows of one run are never read in both ways. Expected
+values require a server that gives log probabilities, candidates that leave no number open, and a
+tokenizer that writes every number, including 10, as one token.
 """
 
 import asyncio
@@ -25,24 +25,25 @@ ScaleName = Literal["expected values", "numbers"]
 EXPECTED_VALUES: ScaleName = "expected values"
 NUMBERS: ScaleName = "numbers"
 SCALES: dict[str, ScaleName] = {EXPECTED_VALUES: EXPECTED_VALUES, NUMBERS: NUMBERS}
-"""By name, as a job keeps it."""
+"""Name → scale of simulated activations, as a job stores it."""
 LARGEST_NUMBER = 10
 OPTIONS = tuple(str(number) for number in range(LARGEST_NUMBER + 1))
 MAX_TRIES = 3
-"""Windows that are asked one by one until one of them is answered."""
+"""Number of windows that are asked about one at a time until one of them is answered."""
 PROBE_PROMPT = "score_simulation_scale.md"
 
 
 class SimulationScale:
-    """The scale of a run, shared by all its features and labels. Used on one event loop."""
+    """Scale of simulated activations of a run, shared by all its features and labels. Used on one
+    event loop."""
 
     def __init__(
         self,
         decided: ScaleName | None = None,
         keep: Callable[[ScaleName, str], object] | None = None,
     ) -> None:
-        """`decided`: by an earlier process at the same run. `keep` takes the scale and the reason,
-        once it is decided."""
+        """Set the scale `decided` by an earlier process of the same run, or None. `keep` is called
+        with the scale and the reason once it is decided."""
         self.decided: ScaleName | None = decided
         self._keep = keep or (lambda scale, reason: None)
         self._lock = asyncio.Lock()
@@ -50,10 +51,11 @@ class SimulationScale:
     async def decide(
         self, ask: Asker, requests: Sequence[ChatRequest]
     ) -> dict[str, Reply | RequestFailure]:
-        """Decide from the first reply to some questions of a run that is usable.
+        """Decide the scale of the run from the first usable reply to some of its simulation
+        requests.
 
-        Gives the answers that were asked for, by the request's key. Where no question is answered
-        nothing is decided yet, and the next feature's questions will.
+        Returns the replies that were requested, by request key. Where no request is answered
+        nothing is decided, and the next feature's requests are used.
         """
         asked: dict[str, Reply | RequestFailure] = {}
         async with self._lock:
@@ -69,7 +71,7 @@ class SimulationScale:
 
 
 async def choose_scale(ask: Asker, reply: Reply) -> tuple[ScaleName, str]:
-    """Return the scale that a reply allows for the whole run, and why."""
+    """Return the scale that a simulation reply allows for the whole run, and the reason."""
     if reply.logprobs is None:
         return NUMBERS, "the server gives no log probabilities"
     said = reply.parsed["activations"]
@@ -84,7 +86,8 @@ async def choose_scale(ask: Asker, reply: Reply) -> tuple[ScaleName, str]:
 
 
 async def writes_ten_as_one_token(ask: Asker) -> bool:
-    """Ask for 10 twice, and return whether each was one token."""
+    """Ask the model for the number 10 twice, and return whether each was one token, as the scale of
+    expected values requires."""
     ten = {"type": "integer", "enum": [LARGEST_NUMBER]}
     schema = object_schema(
         "activations", {"type": "array", "items": ten, "minItems": 2, "maxItems": 2}
@@ -101,5 +104,6 @@ async def writes_ten_as_one_token(ask: Asker) -> bool:
 
 
 def number_shares(reply: Reply, said: Sequence[object]) -> list[OptionShares | None] | None:
-    """Return each number's shares of 0 … 10; None where tokens are not the numbers one by one."""
+    """Return the probabilities of 0 … 10 for each simulated number; None where the tokens are not
+    the numbers one by one."""
     return read_option_shares(reply, OPTIONS, said)

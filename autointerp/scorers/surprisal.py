@@ -1,8 +1,10 @@
-"""Surprisal: does the label make firing windows likelier to a language model than silent ones?
+"""The surprisal scorer: does the label make firing windows likelier to a language model than silent
+ones?
 
-For each window: mean nats per token behind a plain prefix, less those behind the label. Value: AUC
-of this, firing against random silent windows. It needs log probabilities of a text that was sent,
-which chat servers do not give: a local model has to be handed in (Tools.surprisal).
+For each window: mean nats per token after a plain prefix, minus those after the label. Value: AUC
+of this difference, firing against random silent windows. It needs log probabilities of the texts
+that are sent, which chat servers do not give: a local model has to be provided
+(ScorerTools.surprisal).
 """
 
 import numpy as np
@@ -10,14 +12,14 @@ import numpy as np
 from autointerp.contexts import FeatureSample
 from autointerp.scorers.auc_scores import score_split_windows, score_window_values
 from autointerp.scorers.prompt_templates import load_score_prompt, quote_as_json
-from autointerp.scorers.records import LabelScore, Scorer, ScorerTools
+from autointerp.scorers.scorer_interface import LabelScore, Scorer, ScorerTools
 from feature_store.errors import InputError
 
 NAME = "surprisal"
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """AUC of the nats per token that the label saves."""
+    """Score a label by surprisal: the AUC of the nats per token that the label saves."""
     if tools.surprisal is None:
         raise InputError(
             f"The scorer {NAME!r} needs log probabilities of the texts it sends, which chat "

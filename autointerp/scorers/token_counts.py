@@ -1,4 +1,4 @@
-"""How often each token stands in a harvest's corpus, to draw tokens that are as frequent."""
+"""Token counts of a harvest's corpus, to draw control tokens of equal frequency."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ import numpy as np
 from feature_store.harvest_reader import HarvestFile
 
 FREQUENCY_NEIGHBOURS = 20
-"""Tokens next in frequency among which one is drawn."""
+"""Number of tokens next in frequency among which a control token is drawn."""
 
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Every token's text and count; no text comes twice, none is empty."""
+    """Text and corpus count of every token; texts are distinct and not empty."""
 
     tokens: tuple[str, ...]
     counts: np.ndarray
-    """[tokens] int64."""
+    """Corpus count of each token [tokens], int64."""
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -29,8 +29,8 @@ class TokenCounts:
         return np.log1p(self.counts)
 
     def near(self, token: str, but: Set[str], n: int, dice: np.random.Generator) -> tuple[str, ...]:
-        """`n` tokens like `token` in frequency, none of `but`: drawn from the NEAR next by log
-        count, those as far as the last of them included. Fewer where there are not so many."""
+        """Draw `n` tokens of similar corpus frequency to `token`, none of them in `but`, among the
+        FREQUENCY_NEIGHBOURS next by log count (ties included); fewer where there are not enough."""
         place = self._places.get(token)
         away = np.abs(self._logs - (0.0 if place is None else self._logs[place]))
         most = min(FREQUENCY_NEIGHBOURS + len(but), len(away)) - 1
@@ -42,7 +42,7 @@ class TokenCounts:
 
 
 def count_corpus_tokens(file: HarvestFile) -> TokenCounts:
-    """The counts of a harvest, of both splits."""
+    """Return the token counts of a harvest's corpus, over both splits."""
     vocabulary, flat = file.vocabulary, file.sequences.flat
     found: dict[str, int] = {}
     for token, count in enumerate(np.bincount(flat, minlength=len(vocabulary)).tolist()):

@@ -1,7 +1,8 @@
-"""Which tokens of a window are marked: those on which the feature fires, or others.
+"""Token marks of windows, for fuzzing and intruder questions: the tokens on which the feature
+fires, or wrong ones.
 
-Wrong marks copy the mask of a firing window drawn at random, so that neither their number nor where
-they stand in the window tells them from true ones.
+Wrong marks copy the mask of a random firing window, so that neither their number nor their position
+in the window distinguishes them from true ones.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ TokenMarks = frozenset[int]
 
 
 def true_marks(example: TextWindow) -> TokenMarks:
-    """The tokens on which the feature fires strongly; at least the peak of a firing window."""
+    """Return the marks of the tokens on which the feature fires strongly; at least the peak of a
+    firing window."""
     peak = max((abs(a) for a in example.activations), default=0.0)
     if peak <= 0:
         return frozenset()
@@ -28,10 +30,11 @@ def true_marks(example: TextWindow) -> TokenMarks:
 def wrong_marks(
     example: TextWindow, firing: Sequence[TextWindow], dice: np.random.Generator
 ) -> TokenMarks | None:
-    """As many marks as on one of `firing`, where they stand there, on tokens that do not fire.
+    """Return wrong marks for a window: as many as one of the `firing` windows has, at the same
+    positions, on silent tokens.
 
-    A mark that would stand on a firing token or beyond the window's end goes to a random silent
-    one. A hard window's shared token is always marked. None where silent tokens do not suffice.
+    A mark that would be on a firing token or beyond the window's end goes to a random silent token.
+    A hard window's shared token is always marked. None where there are too few silent tokens.
     """
     mask = true_marks(firing[int(dice.integers(len(firing)))])
     silent = {i for i, a in enumerate(example.activations) if not a}
