@@ -37,8 +37,8 @@ class TextActivations:
     def by_position(self, feature: int) -> dict[int, float]:
         """Return one feature's activations on the text that the engine read, as {position:
         activation}."""
-        mine = self.feature == feature
-        return dict(zip(self.position[mine].tolist(), self.value[mine].tolist(), strict=True))
+        rows = self.feature == feature
+        return dict(zip(self.position[rows].tolist(), self.value[rows].tolist(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -63,11 +63,11 @@ class PieceBatch:
         """Return the batch's masks when these token ids are not counted; computed once, without
         waiting for the device."""
         if uncounted not in self._masks:
-            at = mark_counted_positions(self.tokens, self.real, uncounted)
-            scored = at[:, :-1] & self.real[:, 1:]
+            mask = mark_counted_positions(self.tokens, self.real, uncounted)
+            scored = mask[:, :-1] & self.real[:, 1:]
             device = self.on_device.device
             self._masks[uncounted] = CountedMasks(
-                at.flatten().nonzero()[:, 0].to(device),
+                mask.flatten().nonzero()[:, 0].to(device),
                 scored.to(device),
                 scored.sum(1).tolist(),
                 self.tokens[:, 1:][scored].numpy(),

@@ -35,8 +35,8 @@ def reads_attention_z(lm: LanguageModel, dictionary: Dictionary) -> bool:
 
 def layer_of_hook(hook: str) -> int | None:
     """Return the layer (block number) in a hook point's name; None outside blocks."""
-    found = re.match(r"blocks\.(\d+)\.", hook)
-    return int(found[1]) if found else None
+    match = re.match(r"blocks\.(\d+)\.", hook)
+    return int(match[1]) if match else None
 
 
 @torch.no_grad()

@@ -78,7 +78,7 @@ def decoder_rows_in_space(
 
 
 def joint_space(lm: LanguageModel, hooks: Sequence[str]) -> str:
-    """Return the name of the space of directions at these hook points, side by side."""
+    """Return the name of the space of directions concatenated over these hook points."""
     return " + ".join(map(lm.canonical, hooks))
 
 

@@ -55,7 +55,7 @@ def lens_of_decoder_rows(
 def _read_out(
     lm: LanguageModel, direction: Float[Tensor, "n d_model"] | None
 ) -> Float[Tensor, "n vocab"] | None:
-    """Return centred logits of directions in the residual stream at norm scale 1."""
+    """Return the logit lens of residual-stream directions: centred logits at norm scale 1."""
     gain = final_norm_gain(lm)
     if direction is None or gain is None:
         return None
@@ -147,8 +147,8 @@ def _branches_add_to_stream(lm: LanguageModel, block: str) -> bool:
     hooks = [f"{block}.hook_{key}" for key in keys]
     if any(_canonical_or_none(lm, hook) is None for hook in hooks):
         return False
-    got = lm.activations(lm.probe_tokens, hooks)
-    before, attention, mlp, after = (got[hook].float() for hook in hooks)
+    activations = lm.activations(lm.probe_tokens, hooks)
+    before, attention, mlp, after = (activations[hook].float() for hook in hooks)
     error = (before + attention + mlp - after).norm() / after.norm()
     return bool(error < STREAM_SUM_TOLERANCE * (1 if lm.placement.dtype == torch.float32 else 50))
 

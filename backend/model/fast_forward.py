@@ -81,7 +81,7 @@ def normalise_without_gain(norm: nn.Module, centre: bool, h: Tensor) -> Tensor:
 
 
 def read_activations(
-    model: nn.Module, tokens: Tensor, wanted: Mapping[str, ModuleTap]
+    model: nn.Module, tokens: Tensor, taps: Mapping[str, ModuleTap]
 ) -> dict[str, Tensor]:
     """Run the fast forward, left as soon as every tap has been read; return each activation [batch,
     pos, width].
@@ -93,10 +93,10 @@ def read_activations(
 
     def keep(name: str, read: Callable[[Tensor], Tensor], h: Tensor) -> None:
         activations[name] = read(h).flatten(2)
-        if len(activations) == len(wanted):
+        if len(activations) == len(taps):
             raise _AllTapsRead
 
-    handles = [_attach_tap_hook(tap, partial(keep, name, tap.read)) for name, tap in wanted.items()]
+    handles = [_attach_tap_hook(tap, partial(keep, name, tap.read)) for name, tap in taps.items()]
     try:
         model(tokens, use_cache=False)
     except _AllTapsRead:

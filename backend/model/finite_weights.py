@@ -81,13 +81,13 @@ def _check_tensors_finite(
 def _locate_nonfinite_values(name: str, tensor: Tensor, unit: str) -> str:
     """Describe where a tensor is not finite: `at feature 3`, `at features 3, 17 and 2 more`, or the
     number of such values."""
-    bad = ~tensor.detach().isfinite()
+    not_finite = ~tensor.detach().isfinite()
     rows = 0 if unit == "row" or tensor.ndim == 2 else None
     axis = rows if unit == "row" else FEATURE_AXES.get(name.removeprefix("_orig_mod."), rows)
     if axis is None or tensor.ndim <= axis:
-        return f"at {int(bad.sum()):,} of its {tensor.numel():,} values"
+        return f"at {int(not_finite.sum()):,} of its {tensor.numel():,} values"
     others = [i for i in range(tensor.ndim) if i != axis]
-    numbers = (bad.any(dim=others) if others else bad).nonzero().flatten().tolist()
+    numbers = (not_finite.any(dim=others) if others else not_finite).nonzero().flatten().tolist()
     shown = ", ".join(str(number) for number in numbers[:MAX_LISTED_NUMBERS])
     more = len(numbers) - MAX_LISTED_NUMBERS
     plural = "" if len(numbers) == 1 else "s"

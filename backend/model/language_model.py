@@ -114,8 +114,8 @@ class LanguageModel:
         # The bridge rewires the model in place, so the plain copy is made first. The memo keeps
         # the parameters themselves out of the copy: two module trees, one set of weights.
         bare = copy.deepcopy(network, {id(p): p for p in network.parameters()})
-        theirs, ours = network.modules(), bare.modules()
-        twins = dict(zip(theirs, ours, strict=True))
+        wrapped_modules, plain_modules = network.modules(), bare.modules()
+        twins = dict(zip(wrapped_modules, plain_modules, strict=True))
         bridge = model_loading.boot_transformer_bridge(network, tokenizer, name, placement)
         return cls(bridge, bare, twins, tokenizer, name, placement)
 
@@ -216,17 +216,17 @@ class LanguageModel:
         """
         tokens = self._checked(tokens)
         names = {hook: self.canonical(hook) for hook in hooks}
-        wanted = list(dict.fromkeys(names.values()))
+        needed = list(dict.fromkeys(names.values()))
         for hook in hooks:
             self.check_hook(hook)
         with self._turn:
-            if all(name in self._taps for name in wanted):
-                got = fast_forward.read_activations(
-                    self.bare, tokens, {name: self._taps[name] for name in wanted}
+            if all(name in self._taps for name in needed):
+                activations = fast_forward.read_activations(
+                    self.bare, tokens, {name: self._taps[name] for name in needed}
                 )
             else:
-                got = self._through_bridge(tokens, wanted)
-        return {h: self.process(h, got[name], processing) for h, name in names.items()}
+                activations = self._through_bridge(tokens, needed)
+        return {h: self.process(h, activations[name], processing) for h, name in names.items()}
 
     def process(self, hook: str, h: Tensor, processing: WeightProcessing) -> Tensor:
         """Convert raw activations [..., width] at a hook point to those of the model with processed
@@ -406,11 +406,11 @@ class LanguageModel:
         the bridge."""
         offered = fast_forward.find_module_taps(self._widths, self.component, self._twins.get)
         with self._turn, torch.no_grad():
-            got = fast_forward.read_activations(self.bare, self.probe_tokens, offered)
+            activations = fast_forward.read_activations(self.bare, self.probe_tokens, offered)
         bound = FAST_FORWARD_TOLERANCE[self.placement.dtype]
         return {
             name: offered[name]
-            for name, h in got.items()
+            for name, h in activations.items()
             if _relative_difference(h, self._probe[name].flatten(2)) <= bound
         }
 

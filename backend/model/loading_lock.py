@@ -23,7 +23,7 @@ _LOADING_LOCK = threading.RLock()
 def _list_patched_globals() -> list[tuple[Any, str, Any]]:
     """Return (owner, attribute, value) of every function that transformers replaces while it loads
     a model."""
-    found: list[tuple[Any, str, Any]] = [
+    patched: list[tuple[Any, str, Any]] = [
         (PreTrainedModel, "tie_weights", PreTrainedModel.tie_weights),
         (PreTrainedModel, "init_weights", PreTrainedModel.init_weights),
         (torch, "linspace", torch.linspace),
@@ -32,8 +32,8 @@ def _list_patched_globals() -> list[tuple[Any, str, Any]]:
         module = sys.modules.get(name)
         for function in getattr(initialization, "TORCH_INIT_FUNCTIONS", ()):
             if module is not None and hasattr(module, function):
-                found.append((module, function, getattr(module, function)))
-    return found
+                patched.append((module, function, getattr(module, function)))
+    return patched
 
 
 _ORIGINAL_GLOBALS = _list_patched_globals()

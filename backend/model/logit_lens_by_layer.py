@@ -67,10 +67,10 @@ def unembed_stream(
 def check_lens_matches_logits(lm: LanguageModel, last: str) -> None:
     """Raise InputError when the logit lens of the last layer does not give the model's own
     logits."""
-    want = lm.logits(lm.probe_tokens)[0].float().log_softmax(-1)
-    got = unembed_stream(lm, lm.activations(lm.probe_tokens, [last])[last][0]).log_softmax(-1)
+    expected = lm.logits(lm.probe_tokens)[0].float().log_softmax(-1)
+    actual = unembed_stream(lm, lm.activations(lm.probe_tokens, [last])[last][0]).log_softmax(-1)
     bound = 1e-3 if lm.placement.dtype in (torch.float32, torch.float64) else 0.2
-    if (got - want).abs().max() > bound * want.abs().max():
+    if (actual - expected).abs().max() > bound * expected.abs().max():
         raise InputError(
             f"The logit lens is not defined for {lm.name}: its logits are not the unembedding of "
             "its last stream's norm."

@@ -75,10 +75,10 @@ def check_memory_budgets() -> None:
 
 
 def _read_budget(variable: str, share: float, total: int | None) -> int:
-    given = os.environ.get(variable, "")
-    if given:
+    setting = os.environ.get(variable, "")
+    if setting:
         try:
-            return parse_memory_size(given)
+            return parse_memory_size(setting)
         except InputError as error:
             raise InputError(f"The environment variable {variable}: {error}") from None
     return int((read_machine_memory() if total is None else total) * share)

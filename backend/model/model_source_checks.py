@@ -68,9 +68,9 @@ def check_safetensors_file(path: Path) -> None:
         raise _broken_file_error(path, f"{missing} bytes are missing at its end")
 
 
-def _broken_file_error(path: Path, what: str) -> InputError:
+def _broken_file_error(path: Path, problem: str) -> InputError:
     return InputError(
-        f"{path.parent.name}/{path.name} is not a complete safetensors file: {what}. "
+        f"{path.parent.name}/{path.name} is not a complete safetensors file: {problem}. "
         "Copy or download it again."
     )
 

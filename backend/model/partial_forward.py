@@ -106,12 +106,12 @@ class PartialForward:
         return is_tuple == [True]
 
 
-def make_recording_edit(kept: dict[str, Tensor], name: str) -> ActivationEdit:
-    """Make an edit that changes nothing and stores the activation in `kept`, for a later partial
+def make_recording_edit(storage: dict[str, Tensor], name: str) -> ActivationEdit:
+    """Make an edit that changes nothing and stores the activation in `storage`, for a later partial
     forward pass."""
 
     def keep(h: Tensor) -> Tensor:
-        kept[name] = h
+        storage[name] = h
         return h
 
     return keep

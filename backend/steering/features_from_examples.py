@@ -134,7 +134,7 @@ def find_features_from_examples(
     request: ExamplesRequest,
     *,
     alive: Mapping[str, Bool[np.ndarray, "d_sae"]] | None = None,
-    report: ExamplesProgressCallback = lambda done, total, what: None,
+    report: ExamplesProgressCallback = lambda done, total, stage: None,
     stop: threading.Event | None = None,
 ) -> FeaturesFromExamples | None:
     """Find the few features whose constant steering pushes make the model most likely to write the
@@ -152,8 +152,8 @@ def find_features_from_examples(
     stop = stop or threading.Event()
     total = SELECTION_STEPS + REFIT_STEPS
 
-    def keep_going(done: int, what: str) -> bool:
-        report(done, total, what)
+    def keep_going(done: int, stage: str) -> bool:
+        report(done, total, stage)
         return not stop.is_set()
 
     b = search.descend(
@@ -163,10 +163,10 @@ def find_features_from_examples(
         lambda n: keep_going(n, "choosing"),
     )
     entered = int((b != 0).sum())
-    kept = b.abs().topk(min(request.m, len(b))).indices
-    refit = search.only(kept[b[kept] != 0])
+    largest = b.abs().topk(min(request.m, len(b))).indices
+    refit = search.only(largest[b[largest] != 0])
     b = refit.descend(
-        b[kept][b[kept] != 0],
+        b[largest][b[largest] != 0],
         0.0,
         REFIT_STEPS,
         lambda n: keep_going(SELECTION_STEPS + n, "fitting"),
@@ -223,11 +223,11 @@ class _PushSearch:
         self,
         lm: LanguageModel,
         dictionaries: Mapping[str, Dictionary],
-        ask: ExamplesRequest,
+        request: ExamplesRequest,
         texts: Sequence[Sequence[int]],
         alive: Mapping[str, np.ndarray],
     ) -> None:
-        self.lm, self.ask, self.dictionaries = lm, ask, dictionaries
+        self.lm, self.ask, self.dictionaries = lm, request, dictionaries
         self._read(texts)
         hooks = list(dict.fromkeys(dictionary.hook_out for dictionary in dictionaries.values()))
         raw = lm.activations(self.tokens, hooks)
@@ -279,13 +279,13 @@ class _PushSearch:
         row = dictionary.W_dec[feature.index].float()
         return row / row.norm() * self.lengths[dictionary.hook_out]
 
-    def only(self, kept: Tensor) -> "_PushSearch":
+    def only(self, indices: Tensor) -> "_PushSearch":
         """Return the search for pushes from examples, restricted to the candidate features with the
-        indices `kept`."""
+        given `indices`."""
         other = object.__new__(_PushSearch)
         other.__dict__ = dict(self.__dict__)
-        other.features = [self.features[i] for i in kept.tolist()]
-        other.units = [self.units[i] for i in kept.tolist()]
+        other.features = [self.features[i] for i in indices.tolist()]
+        other.units = [self.units[i] for i in indices.tolist()]
         return other
 
     def on(self, texts: Sequence[Sequence[int]]) -> "_PushSearch":
@@ -388,8 +388,8 @@ class _PushSearch:
         losses = torch.nn.functional.cross_entropy(
             logits[:, :-1].float().flatten(0, 1), self.tokens[:, 1:].flatten(), reduction="none"
         ).view(len(self.tokens), -1)
-        kept = self.judged.to(losses.dtype)
-        return ((losses * kept).sum(1) / kept.sum(1)).mean()
+        scored = self.judged.to(losses.dtype)
+        return ((losses * scored).sum(1) / scored.sum(1)).mean()
 
 
 def _soft_threshold(b: Tensor, threshold: float) -> Tensor:
