@@ -214,7 +214,7 @@ def test_a_row_in_a_batch_is_as_it_is_alone(architecture: str) -> None:
 
 
 def on(road: str, plan: EditPlan) -> EditPlan:
-    return replace(plan, road=road)  # type: ignore[arg-type]
+    return replace(plan, path=road)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -222,7 +222,7 @@ def test_the_bridge_and_the_plain_model_agree(architecture: str) -> None:
     lm = model(architecture)
     rows, texts = mixed(lm)
     plan = compile_edits(lm, dictionaries(), rows, guard=True)
-    assert plan.road == "bare"
+    assert plan.path == "bare"
     bare, bridge = (compute_edited_logits(on(road, plan), texts) for road in ("bare", "bridge"))
     close(bare.logits, bridge.logits)
     assert bare.kl is not None

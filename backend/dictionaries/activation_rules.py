@@ -44,7 +44,7 @@ class TopKRule:
         """Return the pre-activations with all but each token's k largest set to zero."""
         ranked = pre.abs() if self.by_magnitude else pre
         at = ranked.topk(self.k, dim=-1, sorted=False).indices
-        values = pre.gather(-1, at)
+        values = pre.gather(-1, at)  # signs are lost in `ranked`
         kept = values if self.by_magnitude else values.relu()
         return torch.zeros_like(pre).scatter(-1, at, kept)
 

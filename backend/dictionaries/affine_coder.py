@@ -36,16 +36,17 @@ class AffineCoder:
 
     @property
     def signed(self) -> bool:
-        """Whether the activation rule can give negative activations."""
+        """Whether the affine coder's activation rule can give negative activations."""
         return self.rule.signed
 
     @cached_property
     def W_enc_bf16(self) -> Tensor:
-        """Encoder weights in bfloat16, for approximate encoding."""
+        """Encoder weights of the affine coder in bfloat16, for approximate encoding."""
         return self.W_enc.to(torch.bfloat16)
 
     def centre(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
-        """Subtract the input bias b_in from normalised activations, where the coder has one."""
+        """Subtract the affine coder's input bias b_in from normalised activations, where it has
+        one."""
         return z if self.b_in is None else z - self.b_in
 
     def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
@@ -55,7 +56,8 @@ class AffineCoder:
     def decode(
         self, f: Float[Tensor, "... d_sae"], z: Float[Tensor, "... d_in"]
     ) -> Float[Tensor, "... d_out"]:
-        """Return the reconstruction f @ W_dec + b_dec [..., d_out]; z is not used."""
+        """Return the affine coder's reconstruction f @ W_dec + b_dec [..., d_out]; z is
+        not used."""
         return f @ self.W_dec + self.b_dec
 
     def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
@@ -87,6 +89,6 @@ def build_gated_coder(
     0, the gate is open exactly where m > b_mag - e^r b_gate. Rajamanoharan et al. 2024,
     arXiv:2404.16014.
     """
-    gain = gates.r_mag.exp()
+    gain = gates.r_mag.exp()  # e^r > 0, so dividing the gate by it keeps its sign
     threshold = (gates.b_mag - gain * gates.b_gate).clamp(min=0)
     return AffineCoder(W_enc * gain, gates.b_mag, W_dec, b_dec, ThresholdRule(threshold), b_in)

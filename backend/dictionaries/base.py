@@ -61,7 +61,8 @@ class Coder(Protocol):
         ...
 
     def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        """Return the dense activations [..., d_sae] of normalised activations z."""
+        """Return the dense activations [..., d_sae] that the coder of an SAE architecture computes
+        from normalised activations z."""
         ...
 
     def decode(
@@ -72,7 +73,8 @@ class Coder(Protocol):
         ...
 
     def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
-        """Return the non-zero activations of normalised activations z as triples."""
+        """Return the non-zero activations that the coder of an SAE architecture computes from z, as
+        triples."""
         ...
 
 
@@ -191,7 +193,7 @@ class Dictionary(SitedDictionary):
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
         """Return the dense activations [..., d_sae] of x, equal to those of sae-lens."""
-        return self.coder.encode(self.norm.into(self._own(x))[0])
+        return self.coder.encode(self.norm.into(self._match_weights(x))[0])
 
     @torch.no_grad()
     def encode_sparse(
@@ -202,7 +204,7 @@ class Dictionary(SitedDictionary):
 
         Where `needs_sequence` is true, the last two axes of x must be those of one sequence.
         """
-        return self.coder.encode_sparse(self.norm.into(self._own(x))[0], precision)
+        return self.coder.encode_sparse(self.norm.into(self._match_weights(x))[0], precision)
 
     def decode(
         self, f: Float[Tensor, "... d_sae"], x: Float[Tensor, "... d_in"]
@@ -212,7 +214,7 @@ class Dictionary(SitedDictionary):
         Skip connections and predictions from earlier tokens are read from x, so that
         decode(f2, x) - decode(f1, x) is the effect of an edit and nothing else.
         """
-        x = self._own(x)
+        x = self._match_weights(x)
         z, undo = self.norm.into(x)
         out = undo(self.coder.decode(f.to(x.dtype), z))
         return out if self.W_skip is None else out + x @ self.W_skip.T
@@ -222,8 +224,8 @@ class Dictionary(SitedDictionary):
         activations that are written."""
         return self.decode(self.encode(x), x)
 
-    def _own(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
-        """Move x to the device and dtype of the dictionary's weights."""
+    def _match_weights(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        """Move activations x to the device and dtype of the dictionary's weights."""
         W_dec = self.coder.W_dec
         return x.to(device=W_dec.device, dtype=W_dec.dtype)
 

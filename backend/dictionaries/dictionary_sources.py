@@ -75,7 +75,8 @@ class DictionarySource:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of dictionary source: how it is recognised, checked and loaded."""
+    """Kind of dictionary source, such as a sae-lens folder: how it is recognised, checked and
+    loaded."""
 
     sniff: Callable[[str], bool]
     check: Callable[[DictionarySource], None]

@@ -39,7 +39,8 @@ from backend.model.finite_weights import check_dictionary_finite
 from feature_store.errors import InputError, pick_by_name
 
 Sae = Any
-"""The SAE class of sae-lens, imported only to load; its parameters differ by architecture."""
+"""SAE class of sae-lens, imported only to load a checkpoint; its parameters differ by
+architecture."""
 
 SCALER_FILE = "activation_scaler.json"
 WHITENING_FILE = "activation_whitening.safetensors"
@@ -63,10 +64,10 @@ def load(
             "ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs"
         )
         if source.kind != "hub":
-            sae, door = _load_from_disk(source)
-            return adapt_saelens(sae, source, device, dtype, door=door)
-        sae, door, figures = _load_from_hub(source)
-    return adapt_saelens(sae, source, device, dtype, figures, door)
+            sae, checkpoint = _load_from_disk(source)
+            return adapt_saelens(sae, source, device, dtype, checkpoint=checkpoint)
+        sae, checkpoint, figures = _load_from_hub(source)
+    return adapt_saelens(sae, source, device, dtype, figures, checkpoint)
 
 
 def adapt_saelens(
@@ -75,7 +76,7 @@ def adapt_saelens(
     device: torch.device,
     dtype: torch.dtype,
     extra: dict[str, object] | None = None,
-    door: SaeLensCheckpoint | None = None,
+    checkpoint: SaeLensCheckpoint | None = None,
 ) -> Dictionary:
     """Return a loaded sae-lens object as a Dictionary. The object's weights are changed in place,
     so it must not be used again."""
@@ -84,11 +85,11 @@ def adapt_saelens(
     refuse_summed_decoders(source.spec, metadata)
     architecture = sae.cfg.architecture()
     hook_name, hook_out = find_hook_points(source, metadata, architecture)
-    scale = None if door is None else door.decoder_scale
+    scale = None if checkpoint is None else checkpoint.decoder_scale
     state = sae.state_dict()
     digest = weights_hash(state if scale is None else {**state, "scaling_factor": scale})
     sae = sae.to(device=device, dtype=dtype).requires_grad_(False)
-    fold_scales(sae, source, door)
+    fold_scales(sae, source, checkpoint)
     if scale is not None:
         sae.W_dec.data *= scale.to(sae.W_dec)[:, None]
     transcodes = is_saelens_transcoder(architecture)
@@ -107,7 +108,7 @@ def adapt_saelens(
         norm=normalise_input_only(norm) if transcodes else norm,
         W_skip=None if skip is None else skip.detach(),
         metadata=metadata,
-        notes=() if door is None else tuple(door.notes),
+        notes=() if checkpoint is None else tuple(checkpoint.notes),
     )
 
 
@@ -115,14 +116,14 @@ def _load_from_disk(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint]:
     """Load a sae-lens object from a folder, after its config and tensors were checked."""
     from sae_lens import SAE
 
-    door = SaeLensCheckpoint(
+    checkpoint = SaeLensCheckpoint(
         read_json(source.path / "cfg.json"),
         read_safetensors(source.path / SAELENS_WEIGHTS),
         config_at=str(source.path / "cfg.json"),
         weights_at=str(source.path / SAELENS_WEIGHTS),
     )
     with explain_misfit(f"The weights in {source.path} do not fit its cfg.json"):
-        return SAE.load_from_disk(source.path, converter=door.give_to_load_from_disk), door
+        return SAE.load_from_disk(source.path, converter=checkpoint.convert), checkpoint
 
 
 def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, dict[str, object]]:
@@ -137,9 +138,9 @@ def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, di
     place = source.place
     release, sae_id = split_release(place)
     fetch = NAMED_PRETRAINED_SAE_LOADERS[get_conversion_loader_name(release)]
-    doors: list[SaeLensCheckpoint] = []
+    checkpoints: list[SaeLensCheckpoint] = []
 
-    def fetch_through_door(
+    def fetch_and_check(
         repo_id: str,
         folder_name: str,
         device: str,
@@ -147,21 +148,21 @@ def _load_from_hub(source: DictionarySource) -> tuple[Sae, SaeLensCheckpoint, di
         cfg_overrides: dict[str, Any] | None,
     ) -> tuple[dict[str, Any], dict[str, Tensor], Tensor | None]:
         config, state, sparsity = fetch(repo_id, folder_name, device, force_download, cfg_overrides)
-        doors.append(
+        checkpoints.append(
             SaeLensCheckpoint(config, state, f"The config of {place}", f"The file of {place}")
         )
-        return *doors[-1].give(), sparsity
+        return *checkpoints[-1].config_and_tensors(), sparsity
 
     with explain_misfit(f"The weights of {place} do not fit its config"):
         try:
             sae = SAE.from_pretrained(
-                release, sae_id, device="cpu", dtype="float32", converter=fetch_through_door
+                release, sae_id, device="cpu", dtype="float32", converter=fetch_and_check
             )
         except OSError as bad:  # the hub's errors: not there, no permission, no network
             raise InputError(
                 f"{place} cannot be fetched from the Hugging Face hub ({last_error_line(bad)})."
             ) from bad
-    return sae, doors[-1], published_figures(release, sae_id)
+    return sae, checkpoints[-1], published_figures(release, sae_id)
 
 
 def find_hook_points(
@@ -192,7 +193,9 @@ def find_hook_points(
 
 
 @torch.no_grad()
-def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | None = None) -> None:
+def fold_scales(
+    sae: Sae, source: DictionarySource, checkpoint: SaeLensCheckpoint | None = None
+) -> None:
     """Fold the scales that are the same for every token into the weights of a sae-lens object, in
     place.
 
@@ -200,9 +203,9 @@ def fold_scales(sae: Sae, source: DictionarySource, door: SaeLensCheckpoint | No
     they are rescaled; sae-lens then divides it by the input scale, too.
     """
     kind = sae.cfg.normalize_activations
-    batch_topk = door is not None and door.config.is_batch_topk
-    if door is not None and batch_topk:
-        rescales = bool(door.config.rescale_acts_by_decoder_norm)
+    batch_topk = checkpoint is not None and checkpoint.config.is_batch_topk
+    if checkpoint is not None and batch_topk:
+        rescales = bool(checkpoint.config.rescale_acts_by_decoder_norm)
     else:
         rescales = getattr(sae.cfg, "rescale_acts_by_decoder_norm", False)
     if kind == "expected_average_only_in":

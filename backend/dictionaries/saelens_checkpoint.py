@@ -48,14 +48,15 @@ class SaeLensCheckpoint:
         if self.config.is_batch_topk:
             self._use_batch_threshold(state)
 
-    def give(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the config and tensors in the form of sae-lens' own loaders."""
+    def config_and_tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the validated config and tensors of the sae-lens checkpoint, in the form of
+        sae-lens' own loaders."""
         return dict(self._described), dict(self._state)
 
-    def give_to_load_from_disk(self, *_: object, **__: object) -> tuple[Any, dict[str, Tensor]]:
-        """Return config and tensors to `SAE.load_from_disk`, whatever arguments it passes to its
-        converter."""
-        return self.give()
+    def convert(self, *_: object, **__: object) -> tuple[Any, dict[str, Tensor]]:
+        """Return config and tensors to `SAE.load_from_disk` as its converter, whatever arguments it
+        passes."""
+        return self.config_and_tensors()
 
     def _take_decoder_scale(self) -> Tensor | None:
         """Return the scale of each feature that finetuning learned, and remove it from the

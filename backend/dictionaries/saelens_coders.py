@@ -15,7 +15,7 @@ from backend.dictionaries.input_normalisation import return_unchanged
 from backend.dictionaries.sparse_encoder import DENSE, dense_to_triples, join_triples
 
 Sae = Any
-"""The SAE class of sae-lens, which this module need not import."""
+"""SAE class of sae-lens, whose objects these coders call; this module need not import it."""
 
 
 class SaeLensCoder:
@@ -37,7 +37,7 @@ class SaeLensCoder:
 
     @property
     def W_enc(self) -> None:
-        """None: the encoder of this architecture is not a linear map."""
+        """None, since the encoder of a wrapped sae-lens architecture is not a linear map."""
         return None
 
     def encode(self, z: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:

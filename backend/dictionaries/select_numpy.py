@@ -20,8 +20,8 @@ candidates too many remain."""
 
 
 class NumpySelector:
-    """Collects the surviving activations of a tile on the CPU, one block of features
-    after another."""
+    """Selects the surviving activations of an encoder tile with numpy on the CPU, one block of
+    features after another."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
@@ -32,9 +32,9 @@ class NumpySelector:
         self.peaks: NDArray | None = None
         """Largest group maxima so far, [rows ≤k]: the bound that later blocks must reach."""
 
-    def take(self, pre: Tensor, start: int) -> None:
-        """Select from pre-activations [rows width] of the features from `start` on; `pre` is not
-        kept."""
+    def add_block(self, pre: Tensor, start: int) -> None:
+        """Select with numpy from pre-activations [rows width] of the features from `start` on;
+        `pre` is not kept."""
         block = pre.numpy()
         if isinstance(self.rule, GroupMaxRule):
             self.blocks.append(_group_max(block, self.rule.k))
@@ -44,7 +44,8 @@ class NumpySelector:
         self.blocks.append((token, feature + start, block.reshape(-1)[flat]))
 
     def _mask(self, block: NDArray, start: int) -> NDArray:
-        """Return which pre-activations of a block survive, or may survive, the activation rule."""
+        """Return, as a numpy mask, which pre-activations of a block survive or may survive the
+        activation rule."""
         match self.rule:
             case ThresholdRule(threshold=None):
                 return block > 0
@@ -68,8 +69,8 @@ class NumpySelector:
         # >= the smallest positive number is > 0: zeros and below never survive
         return ranked >= np.maximum(bound, np.nextafter(bound.dtype.type(0), bound.dtype.type(1)))
 
-    def kept(self) -> Triples:
-        """Return the surviving activations of all blocks as triples."""
+    def collect(self) -> Triples:
+        """Return the activations that survive in all numpy blocks of the tile as triples."""
         token, feature, value = (
             np.concatenate(column) for column in zip(*self.blocks, strict=True)
         )

@@ -13,8 +13,8 @@ from backend.dictionaries.base import Triples
 
 
 class TorchSelector:
-    """The counterpart of `NumpySelector` for accelerators: the same blocks in, the same triples
-    out."""
+    """Selects the surviving activations of an encoder tile with torch on an accelerator; it gives
+    the same triples as `NumpySelector`."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
@@ -24,9 +24,9 @@ class TorchSelector:
         self.best: tuple[Tensor, Tensor] | None = None
         """TopK so far: values [rows ≤k] with sign, and their features."""
 
-    def take(self, pre: Tensor, start: int) -> None:
-        """Select from pre-activations [rows width] of the features from `start` on; `pre` is not
-        kept."""
+    def add_block(self, pre: Tensor, start: int) -> None:
+        """Select with torch from pre-activations [rows width] of the features from `start` on;
+        `pre` is not kept."""
         if isinstance(self.rule, TopKRule):
             self._take_top(pre, start, self.rule)
             return
@@ -35,7 +35,7 @@ class TorchSelector:
         self.blocks.append((token, feature + start, dense[token, feature]))
 
     def _mask(self, block: Tensor, start: int) -> Tensor:
-        """Return which pre-activations of a block survive the activation rule."""
+        """Return, as a torch mask, which pre-activations of a block survive the activation rule."""
         match self.rule:
             case ThresholdRule(threshold=None):
                 return block > 0
@@ -44,7 +44,8 @@ class TorchSelector:
         return block != 0
 
     def _take_top(self, pre: Tensor, start: int, rule: TopKRule) -> None:
-        """Merge a block's k largest pre-activations with those of the blocks before."""
+        """Merge a block's k largest pre-activations (TopK) with those of earlier blocks, on the
+        device."""
         feature = _strongest_features(pre, rule)
         value = pre.gather(1, feature)
         feature = feature + start
@@ -55,8 +56,8 @@ class TorchSelector:
             value, feature = value.gather(1, at), feature.gather(1, at)
         self.best = value, feature
 
-    def kept(self) -> Triples:
-        """Return the surviving activations of all blocks as triples."""
+    def collect(self) -> Triples:
+        """Return the activations that survive in all torch blocks of the tile as triples."""
         if self.best is not None:
             value, feature = self.best
             feature, order = feature.sort(dim=1)
@@ -73,7 +74,7 @@ class TorchSelector:
 
 
 def _strongest_features(values: Tensor, rule: TopKRule) -> Tensor:
-    """Return the positions of each row's k strongest values, or of all values of a row shorter than
-    k."""
+    """Return the positions of the k strongest torch values of each row, or of all values of a
+    shorter row."""
     ranked = values.abs() if rule.by_magnitude else values
     return ranked.topk(min(rule.k, values.shape[1]), dim=1, sorted=False).indices

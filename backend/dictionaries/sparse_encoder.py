@@ -69,16 +69,18 @@ def encode_tiles(
     if isinstance(rule, GroupMaxRule | LinearRule):  # these need whole rows
         block = d_sae
         rows = max(1, min(rows, DENSE // d_sae))
-    pick = NumpySelector if (x.device.type == "cpu" if numpy is None else numpy) else TorchSelector
+    selector_class = (
+        NumpySelector if (x.device.type == "cpu" if numpy is None else numpy) else TorchSelector
+    )
     found = []
     for first in range(0, len(x), rows):
         tile = x[first : first + rows]
-        picker = pick(rule, len(tile), d_sae)
+        selector = selector_class(rule, len(tile), d_sae)
         for start in range(0, d_sae, block):
             end = min(start + block, d_sae)
             pre = _multiply_tile(tile, W_enc[:, start:end], b_enc[start:end])
-            picker.take(pre, start)
-        token, feature, value = picker.kept()
+            selector.add_block(pre, start)
+        token, feature, value = selector.collect()
         found.append(Triples(token + first, feature, value))
     return join_triples(found, x)
 
@@ -90,6 +92,7 @@ def _multiply_tile(
     pre = borrow_buffer("pre", len(x), W.shape[1], b)
     if W.dtype == b.dtype:
         return torch.addmm(b, x, W, out=pre)
+    # bfloat16 has no addmm into float32: multiply first, add the bias in float32
     product = torch.mm(x.to(W.dtype), W, out=borrow_buffer("rough", len(x), W.shape[1], W))
     return torch.add(product, b, out=pre)
 

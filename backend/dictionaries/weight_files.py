@@ -112,13 +112,14 @@ def explain_misfit(what: str) -> Iterator[None]:
 
 
 def last_error_line(error: BaseException) -> str:
-    """Return the last line of an error's message, which says most."""
+    """Return the last line of an error's message, for sentences about damaged weight files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 def take_tensor(state: Mapping[str, Tensor], path: Path, *names: str) -> Tensor:
-    """Return the first of the named tensors that a state dict has; InputError where it has none."""
+    """Return the first of these names that a weight file's tensors have; InputError where it has
+    none."""
     for name in names:
         if name in state:
             return state[name]
@@ -129,5 +130,5 @@ def take_tensor(state: Mapping[str, Tensor], path: Path, *names: str) -> Tensor:
 def move_tensors(
     tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Return contiguous copies of tensors on the device, in the dtype."""
+    """Return contiguous copies of a weight file's tensors on the device, in the dtype."""
     return {name: t.to(device, dtype).contiguous() for name, t in tensors.items()}

@@ -30,7 +30,7 @@ class RowDecoder:
 
     def flush(self) -> str:
         """Return the text that was held back, once no more tokens come."""
-        piece = self._split_at_stop(self._held + self._pieces.rest())
+        piece = self._split_at_stop(self._held + self._pieces.flush())
         held, self._held = ("" if self.stopped else self._held), ""
         self.text += held
         return piece + held

@@ -35,7 +35,8 @@ class RowTokens:
     _pieces: TokenTextDecoder | None = None
 
     def extend(self, tokens: Sequence[int], *, decode: bool) -> None:
-        """Append tokens to the row, and their text where `decode` asks for it."""
+        """Append tokens to the row whose mask is computed, and their text where `decode` asks for
+        it."""
         self.tokens.extend(tokens)
         if not decode:
             return
@@ -46,11 +47,11 @@ class RowTokens:
             self.ends.append(len(self.text))
 
     def clear(self) -> None:
-        """Remove all tokens from the row."""
+        """Remove all tokens from the row whose edit mask is computed."""
         self.tokens, self.ends, self.text, self._pieces = [], [], "", None
 
     def role(self, position: int) -> str | None:
-        """Return the chat role at a position; None outside any message."""
+        """Return the chat role at a position of the row; None outside any message."""
         if position >= self.n_prompt:
             return "assistant"
         return self.roles[position] if position < len(self.roles) else None

@@ -20,7 +20,8 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class EditMode:
-    """One edit mode. The arguments of `change` depend on its kind.
+    """Edit mode such as `add` or `clamp`: formula, help text and function. The arguments of
+    `change` depend on its kind.
 
     shift: (strength [n 1], basis [k]) -> difference of the activations [n k]; code: (f [n k],
     strength [n 1], basis) -> difference of the activations [n k]; direction: (h [n d], directions

@@ -88,11 +88,11 @@ class EditOperation:
     def difference(
         self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
     ) -> Float[Tensor, "row #pos d_out"]:
-        """What to add to h at `n` positions from `start` on, before masks; [row 1 d_out] where it
-        is the same at each.
+        """Return what the operation adds to h at `n` positions from `start` on, before masks; [row
+        1 d_out] where it is the same at every position.
 
-        `x`: what the dictionary reads there, [row pos d_in], longer at the front where it needs the
-        sequence so far.
+        `x` is what the dictionary reads there, [row pos d_in], longer at the front where the
+        dictionary needs the whole sequence.
         """
         if self.fixed is not None:
             return self.fixed
@@ -105,8 +105,9 @@ class EditOperation:
             return self.mode.change(own, along, self.strength, self.edits[0].percent)
         return scale * (self._codes(x, n, start) @ self.directions)
 
-    def opened(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
-        """Return 1 where the gate feature's activation exceeds its threshold, else 0."""
+    def gate_mask(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
+        """Return a mask that is 1 where the gate feature's activation exceeds its threshold, else
+        0."""
         assert self.gate is not None
         found = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
         return found.to(self.directions.dtype)
@@ -179,7 +180,7 @@ def _compile_operation(
         reads = named.dictionary.read_hooks
     gate = edit.where.gate
     gated = None if gate is None else _name_features(lm, dictionaries, (gate,))
-    made = EditOperation(
+    operation = EditOperation(
         edits=tuple(one for _, one in members),
         rows=tuple(row for row, _ in members),
         mode=mode,
@@ -192,8 +193,8 @@ def _compile_operation(
         strength=strength,
         basis=_basis_tensor(edit, directions),
     )
-    _check_size(made)
-    return made
+    _check_size(operation)
+    return operation
 
 
 def _name_features(
@@ -225,12 +226,12 @@ def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
     return like.new_tensor(basis.values) if basis.values else None
 
 
-def _check_size(made: EditOperation) -> None:
+def _check_size(operation: EditOperation) -> None:
     """Raise InputError where a finite strength would overflow the stream."""
-    worst = max((edit.strength for edit in made.edits), key=abs)
-    reach = abs(worst) * float(vector_norm(made.directions, dim=-1).amax())
-    if made.mode.basis == "max" and made.basis is not None:
-        reach *= float(made.basis.abs().amax())
-    kind = made.directions.dtype
+    worst = max((edit.strength for edit in operation.edits), key=abs)
+    reach = abs(worst) * float(vector_norm(operation.directions, dim=-1).amax())
+    if operation.mode.basis == "max" and operation.basis is not None:
+        reach *= float(operation.basis.abs().amax())
+    kind = operation.directions.dtype
     if not reach <= torch.finfo(kind).max ** 0.5:
         raise InputError(f"The strength {worst:g} overflows {kind}: choose a smaller one.")

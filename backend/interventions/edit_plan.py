@@ -25,8 +25,8 @@ ENTERS = re.compile(r"blocks\.(\d+)\.hook_in")
 
 @dataclass(frozen=True, eq=False)
 class EditPlan:
-    """What is done to each row of a batch, and at which hook point; immutable, so threads can share
-    it."""
+    """Plan of an edited batch: the operations on each row and their hook points; immutable, so
+    threads can share it."""
 
     lm: LanguageModel
     dictionaries: Mapping[str, Dictionary]
@@ -39,7 +39,7 @@ class EditPlan:
     twins: Mapping[int, int]
     """Row of the clean twin for each edited row; empty where none is needed."""
     processing: WeightProcessing
-    road: forward_path.ForwardPath
+    path: forward_path.ForwardPath
 
     @property
     def n_rows(self) -> int:
@@ -58,7 +58,8 @@ class EditPlan:
         return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
 
     def uncounted(self, operation: EditOperation) -> frozenset[int]:
-        """Return the tokens that an operation skips by default, BOS among them."""
+        """Return the special tokens at which an operation does not act by default, BOS
+        among them."""
         metadata = {} if operation.named is None else operation.named.dictionary.metadata
         return uncounted_token_ids(self.lm.bos, self.lm.special_ids, metadata)
 
@@ -107,7 +108,7 @@ def compile_edits(
         freeze=freeze,
         twins=twins,
         processing=edit_checks.agreed_processing(dictionaries, _dictionary_names(rows, watch)),
-        road=forward_path.choose_forward_path(lm, read_points, points),
+        path=forward_path.choose_forward_path(lm, read_points, points),
     )
 
 

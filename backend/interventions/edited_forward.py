@@ -57,8 +57,8 @@ class EditedForward:
 
     def __post_init__(self) -> None:
         plan, lm = self.plan, self.plan.lm
-        self._passes = ForwardPasses(lm, plan.road, keep=self.keep)
-        self._clean_passes = ForwardPasses(lm, plan.road, keep=self.keep)
+        self._passes = ForwardPasses(lm, plan.path, keep=self.keep)
+        self._clean_passes = ForwardPasses(lm, plan.path, keep=self.keep)
         self._ahead: dict[str, Tensor] = {}
         """Clean activations of the rows that are shown, read before the edited forward pass."""
         self._lines = [
@@ -78,7 +78,7 @@ class EditedForward:
         self._shift: dict[str, list[tuple[EditOperation, Tensor]]] = {}
         self._clear(0)
         self.start = 0
-        """The first position of the next forward."""
+        """Position of the first token of the next edited forward pass."""
 
     def forward(self, tokens: Sequence[Sequence[int]], *, last: bool) -> Tensor:
         """Return the logits [row pos vocab] of every row, clean twins after the rows that are
@@ -141,8 +141,8 @@ class EditedForward:
         for name in plans.frozen_row_points(lm, plan.freeze):
             at(name).before.append(self._from_twins)
         for before, after in plans.frozen_norm_points(lm, plan.freeze).items():
-            at(before).after.append(partial(self._scales.note, before))
-            at(after).before.append(partial(self._scales.put, before, pairs))
+            at(before).after.append(partial(self._scales.record, before))
+            at(after).before.append(partial(self._scales.apply_twin_scale, before, pairs))
         for number, one in enumerate(plan.operations):
             for hook in (*one.reads, *one.gate_reads):
                 at(plans.canonical_point(lm, hook)).reads = True
@@ -165,6 +165,7 @@ class EditedForward:
                 line.extend(tokens[row], decode=self.plan.decodes)
         found: dict[int, Tensor | None] = {}
         for number, one in enumerate(self.plan.operations):
+            # the usual case is decided without looking at every token
             if self._anywhere[number] and TEMPLATE_ROLE not in self.roles[self.start :]:
                 special = self._uncounted[number]
                 if all(special.isdisjoint(tokens[row]) for row in one.rows):
@@ -249,7 +250,7 @@ class EditedForward:
         if mask is not None:
             added = added * mask
         gate_x = self._rows_of(one, one.gate_reads)
-        return added if gate_x is None else added * one.opened(gate_x, self._n)
+        return added if gate_x is None else added * one.gate_mask(gate_x, self._n)
 
     def _read_ahead(self, tokens: Tensor) -> None:
         """Run the clean model on the shown rows first, where an operation needs its activations."""

@@ -48,7 +48,7 @@ class ForwardPasses:
     """Successive forward passes of one batch, with or without a key-value cache."""
 
     lm: LanguageModel
-    road: ForwardPath
+    path: ForwardPath
     keep: bool = True
     """Whether keys and values are kept, so that each call brings new tokens only."""
     cache: Any = None
@@ -65,7 +65,7 @@ class ForwardPasses:
         """Return the logits at every position, or at the last position alone; the model's lock is
         held meanwhile."""
         tokens = tokens.to(self.lm.placement.device)
-        run = self._bare if self.road == "bare" else self._bridge
+        run = self._bare if self.path == "bare" else self._bridge
         return run(tokens, changes, last)
 
     def _bare(self, tokens: Tensor, changes: Mapping[str, ActivationChange], last: bool) -> Tensor:

@@ -18,17 +18,20 @@ class FrozenNormScales:
     """Input lengths recorded at each norm during one forward pass, to be used for frozen norms."""
 
     lm: LanguageModel
-    _noted: dict[str, Tensor] = field(default_factory=dict)
+    _recorded: dict[str, Tensor] = field(default_factory=dict)
 
-    def note(self, entry: str, h: Tensor) -> Tensor:
+    def record(self, entry: str, h: Tensor) -> Tensor:
         """Record the scale by which the norm at `entry` divides; h is returned unchanged."""
-        self._noted[entry] = self._scale(entry, h)
+        self._recorded[entry] = self._scale(entry, h)
         return h
 
-    def put(self, entry: str, pairs: tuple[list[int], list[int]], out: Tensor) -> Tensor:
-        """Return the norm's output with each edited row divided by the scale of its clean twin."""
+    def apply_twin_scale(
+        self, entry: str, pairs: tuple[list[int], list[int]], out: Tensor
+    ) -> Tensor:
+        """Return a frozen norm's output with each edited row divided by the scale of its clean
+        twin."""
         rows, twins = pairs
-        scale = self._noted[entry]
+        scale = self._recorded[entry]
         bias: Any = getattr(self._norm(entry), "bias", None)
         offset = 0.0 if bias is None else bias
         new = out.clone()

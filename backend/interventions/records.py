@@ -108,7 +108,8 @@ class EditBasis:
 
 @dataclass(frozen=True)
 class Edit:
-    """One edit of the forward pass; `edit_modes.MODES` lists the modes."""
+    """Edit of the forward pass: mode, features or steering vector, strength, condition and
+    schedule; `edit_modes.MODES` lists the modes."""
 
     mode: str
     features: tuple[FeatureId, ...] = ()

@@ -37,14 +37,15 @@ class TokenTextDecoder:
         text = self._decode(self._ids)
         if text.endswith(BROKEN) and self._waiting < MOST_WAITING:
             return ""
-        return self._give(text)
+        return self._emit(text)
 
-    def rest(self) -> str:
-        """Return the text that is still waiting at the end."""
-        return self._give(self._decode(self._ids)) if self._waiting else ""
+    def flush(self) -> str:
+        """Return the text of tokens that still wait for the rest of a character, at the end of a
+        text."""
+        return self._emit(self._decode(self._ids)) if self._waiting else ""
 
-    def _give(self, text: str) -> str:
-        """Return the new part of the decoded text, and forget old tokens."""
+    def _emit(self, text: str) -> str:
+        """Return the new part of the decoded token text, and forget old tokens."""
         new = text[len(self._known) :]
         if len(self._ids) > MOST_REMEMBERED:
             self._ids = self._ids[-CONTEXT_TOKENS:]
@@ -54,7 +55,7 @@ class TokenTextDecoder:
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        """Decode token ids; no ids give an empty text."""
+        """Decode token ids to text; no ids give an empty text."""
         return self._text(ids) if ids else ""
 
 
@@ -104,5 +105,5 @@ def _decode_one_by_one(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     decoder = TokenTextDecoder(tokenizer)
     texts = list(map(decoder.add, ids))
     if texts:
-        texts[-1] += decoder.rest()
+        texts[-1] += decoder.flush()
     return texts
