@@ -13,7 +13,8 @@ from backend.model.language_model import LanguageModel
 from feature_store.hook_sites import check_single_sites
 
 CHUNK_NUMBERS = 1 << 24
-"""Maximum size of a gathered block of decoder rows: 64 MB in float32."""
+"""Maximum size of a block of decoder rows that is gathered for the active features of a dictionary:
+64 MB in float32."""
 
 
 class ActiveFeatures(NamedTuple):
@@ -33,12 +34,13 @@ class DictionaryActivations:
 
     dictionary: Dictionary
     x: Float[Tensor, "batch pos d_in"]
-    """Input of the dictionary, processed (centred, scaled) as in its training."""
+    """Input of the dictionary at every token, processed (centred, scaled) as in its training."""
     h: Float[Tensor, "batch pos d_out"]
     """Activation of the model at the dictionary's output hook point."""
     active: ActiveFeatures
     counted: Bool[Tensor, "batch pos"]
-    """Whether a token counts; False at BOS, special tokens and padding, which have no nodes."""
+    """Whether a token counts; False at BOS, special tokens and padding, where the dictionary has no
+    active features."""
 
     def decoder_sum_gradient(
         self, g: Float[Tensor, "batch pos d_out"]

@@ -21,9 +21,9 @@ from backend.attribution.target_metric import MetricFunction
 from backend.model.language_model import LanguageModel
 
 INTEGRATION_STEPS = 10
-"""Default number of points on the path of integrated gradients."""
+"""Default number of points on the path of integrated gradients for an effect estimate."""
 PROMPT_COPIES = 64
-"""Maximum number of prompt copies in one forward pass."""
+"""Maximum number of prompt copies in one forward pass of an effect estimate."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class ExactEffects(NamedTuple):
     """Effects of features measured by exact ablation of one feature at a time."""
 
     effect: Float[Tensor, "m"]
-    """Change of the target metric for each ablated feature."""
+    """Change of the target metric for each exactly ablated feature."""
     spread: Float[Tensor, "m"]
     """Share of the vocabulary whose logits move when the feature is ablated: (Σ|Δ|)² ÷ (V · ΣΔ²)
     over the centred changes at the last position. It is 1 when all logits move equally, 1/V when

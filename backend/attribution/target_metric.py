@@ -69,16 +69,16 @@ class TargetMetric:
     """
 
     answers: Sequence[Sequence[int]]
-    """Token ids of the answers, one set for each prompt."""
+    """Token ids of the answers whose logits the target metric reads, one set for each prompt."""
     against: Sequence[Sequence[int]] | None
     last: Int[Tensor, "batch"]
-    """Position of each prompt's last token, at which the logits are read."""
+    """Position of each prompt's last token, at which the target metric reads the logits."""
     weights: Sequence[Sequence[float]] | None = None
-    """One weight for each answer: the metric is Σ weight · (logit − mean logit), and `against` is
-    None."""
+    """One weight for each answer: the target metric is Σ weight · (logit − mean logit), and
+    `against` is None."""
     n_nameable: int | None = None
-    """Number of tokens, counted from the first, over which the mean logit is taken; all tokens by
-    default."""
+    """Number of tokens, counted from the first, over which the target metric takes the mean logit;
+    all tokens by default."""
 
     def __call__(self, logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
         """Compute the target metric in nats from logits [batch, position, vocabulary]."""

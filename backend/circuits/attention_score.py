@@ -29,7 +29,7 @@ class LinearizedScore:
     """Derivative of the attention score with respect to both sides: rows for the query, columns for
     the key."""
     query_slice: slice
-    """Slices of the head's query at hook_q (`query_slice`) and of its key at hook_k
+    """Slices of the attention head's query at hook_q (`query_slice`) and of its key at hook_k
     (`key_slice`)."""
     key_slice: slice
 

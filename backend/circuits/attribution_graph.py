@@ -32,7 +32,7 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 TRACED_FEATURES = 2_000
-"""Default number of features whose own sources are traced."""
+"""Default number of features of an attribution graph whose own sources are traced."""
 EFFECT_BYTES = 512 << 20
 """Default memory, in bytes, for the direct effects of an attribution graph."""
 
@@ -43,17 +43,21 @@ class AttributionGraph:
     were traced."""
 
     effects: Float[np.ndarray, "n n"]
-    """Direct effects [target, source]; the rows of error terms and tokens are empty."""
+    """Direct effects between the nodes of the attribution graph, [target, source]; the rows of
+    error terms and tokens are empty."""
     sources: list[SourceNode]
-    """Nodes of the graph except the logits, which come last."""
+    """Nodes of the attribution graph except the logits, which come last."""
     logit_targets: list[LogitTarget]
     values: Float[np.ndarray, "n"]
-    """Value of each target node, its pre-activation or logit; NaN for nodes without sources."""
+    """Value of each target node of the attribution graph, its pre-activation or logit; NaN for
+    nodes without sources."""
     replacement: ReplacementModel
     n_active: int
-    """Number of features active on the prompt, whether traced or not."""
+    """Number of transcoder features active on the prompt, whether the attribution graph traced them
+    or not."""
     untraced_share: float
-    """Share of the features' influence that belongs to features that were not traced."""
+    """Share of the features' influence that belongs to features which the attribution graph did not
+    trace."""
 
     @cached_property
     def kinds(self) -> NodeKindMasks:

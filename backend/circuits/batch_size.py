@@ -5,7 +5,8 @@ from backend.circuits.circuit_prompts import CircuitPromptSet
 from backend.model.language_model import LanguageModel
 
 LOGITS_PER_PASS = 1 << 25
-"""Maximum number of logits in one pass: 128 MB in float32, and a few times that with gradients."""
+"""Maximum number of logits in one forward pass, which limits the batch size: 128 MB in float32, and
+a few times that with gradients."""
 
 
 def limit_batch_size(lm: LanguageModel, some: CircuitPromptSet, most: int) -> int:

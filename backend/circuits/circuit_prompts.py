@@ -36,7 +36,7 @@ SLOT_KINDS: Mapping[str, str] = {
 }
 REST_SLOT, END_SLOT = "rest", "end"
 PAIRS_DRAWN_PER_PROMPT = 4
-"""Number of pairs that are drawn for each prompt requested, to find enough whose prompts have equal
+"""Number of task pairs that are drawn for each prompt requested, to find enough pairs of equal
 length."""
 
 
@@ -47,11 +47,12 @@ class CircuitPromptSet:
 
     batch: TargetedPrompts
     slot: Int[Tensor, "batch pos"]
-    """Index into `names` of each token's slot; −1 at tokens that do not count."""
+    """Slot of each token of the prompts, as an index into `names`; −1 at tokens that do not
+    count."""
     names: tuple[str, ...]
     prompts: tuple[CircuitPrompt, ...]
     summed: bool = False
-    """Whether all tokens share one slot, so that nodes have no position."""
+    """Whether all tokens of the prompts share one slot, so that nodes have no position."""
 
     def __len__(self) -> int:
         return len(self.batch)

@@ -25,10 +25,10 @@ from backend.engine import LocalEngine
 from feature_store.errors import InputError
 
 SESSION_PROMPTS = 8
-"""Maximum number of evaluation prompts: few enough that 200 random sets on each take no longer than
-a person waits."""
+"""Maximum number of evaluation prompts in a circuit session: few enough that 200 random sets on
+each take no longer than a person waits."""
 RANDOM_SET_PROMPTS = 32
-"""Number of prompts whose active nodes random sets are drawn from."""
+"""Number of prompts of a circuit session from whose active nodes random sets are drawn."""
 
 
 class CircuitSession:

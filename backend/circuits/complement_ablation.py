@@ -31,7 +31,7 @@ from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
 
 COPIES_AT_ONCE = 256
-"""Maximum number of prompt copies in one forward pass."""
+"""Maximum number of prompt copies in one forward pass of a complement ablation."""
 
 
 @dataclass(frozen=True, eq=False)

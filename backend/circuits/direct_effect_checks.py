@@ -41,14 +41,15 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 DIRECT_EFFECT_METHODS = ("attribution-graph", "trace")
-"""Circuit methods whose edges are direct effects."""
+"""Circuit methods whose edges are direct effects and can be checked as such."""
 INTERVENTION_MODES = ("frozen", "direct", "free")
 CHANGE_MEANING = (
     "Change of the target's own value (a logit, or a feature's activation before "
     "its gate) when the source is set to zero"
 )
 HookActivations = dict[str, Float[Tensor, "rows pos width"]]
-"""Activations at the hook points where targets are read, by canonical hook point."""
+"""Activations in one run of a direct-effect check, by the canonical hook point at which targets are
+read."""
 
 
 def check_direct_edges(

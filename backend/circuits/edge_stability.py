@@ -13,7 +13,7 @@ from backend.ablation.bootstrap_intervals import MIN_ROWS
 
 BOOTSTRAP_DRAWS = 1_000
 BLOCK_NUMBERS = 1 << 22
-"""Maximum number of values in one block of bootstrap draws."""
+"""Maximum number of edge weights in one block of bootstrap draws."""
 
 
 def bootstrap_edge_stability(

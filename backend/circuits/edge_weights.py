@@ -28,9 +28,9 @@ from backend.circuits.subset_encoder import encode_feature_subset
 from backend.model.language_model import LanguageModel
 
 RECORDED_COPIES = 32
-"""Maximum number of prompt copies in one recorded pass."""
+"""Maximum number of prompt copies in one recorded pass that computes edge weights."""
 PROMPT_BLOCK = 16
-"""Number of prompts that are processed at once."""
+"""Number of prompts whose edge weights are computed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +60,15 @@ class KeptNodes:
     rows: Int[Tensor, "m"]
     slot: Int[Tensor, "m"]
     column: Int[Tensor, "m"]
-    """Index into `ids`; −1 for an error term."""
+    """Index of a kept node's feature in `ids`; −1 for an error term."""
     ids: Int[Tensor, "k"]
     change: Float[Tensor, "batch pos k"]
-    """Baseline minus activation of each feature at every token."""
+    """Change of each kept feature to its baseline (baseline minus activation) at every token."""
     gradient: Float[Tensor, "batch pos k"]
-    """Gradient ∂m/∂v of the metric with respect to each feature at every token, along all paths."""
+    """Gradient ∂m/∂v of the target metric with respect to each kept feature at every token, along
+    all paths."""
     output_gradient: Float[Tensor, "batch pos d_out"]
-    """Gradient of the metric at the dictionary's output hook point."""
+    """Gradient of the target metric at the output hook point of the kept nodes' dictionary."""
 
 
 def compute_edge_weights(

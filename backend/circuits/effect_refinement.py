@@ -33,11 +33,11 @@ from backend.model.language_model import LanguageModel
 
 MOST_INTEGRATION_PATHS = 64
 CHECKED_NODES = 50
-"""Number of strongest nodes that are ablated exactly, as many as the Circuits page shows at
-first."""
+"""Number of strongest nodes whose estimated effects are compared with exact ablation, as many as
+the Circuits page shows at first."""
 ERROR_LIMIT = 0.05
 """Maximum Σ|estimate − measured| ÷ Σ|measured| over a dictionary's checked nodes; above this limit
-the dictionary is estimated again."""
+its effects are estimated again."""
 
 
 @dataclass(frozen=True, eq=False)

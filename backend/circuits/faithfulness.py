@@ -29,12 +29,13 @@ from backend.circuits.records import (
 )
 
 CLEAR_STANDARD_ERRORS = 3.0
-"""Number of standard errors that F(M) − F(∅) must exceed."""
+"""Number of standard errors that F(M) − F(∅) must exceed for faithfulness to be defined."""
 RANDOM_SETS = 200
 """Default number of random node sets in the null of faithfulness."""
 
 StageProgress = Callable[[int, int, str], None]
-"""Callback that receives (done, total, name of the stage) and may raise an exception to stop."""
+"""Callback for the measurement of faithfulness that receives (done, total, name of the stage) and
+may raise an exception to stop."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ class FeatureChanges:
     places that tokens refer to."""
 
     at: Int[Tensor, "batch pos"]
-    """Place of each token; −1: none."""
+    """Place of each token in the list of feature changes; −1: none."""
     slot: Int[Tensor, "places"]
-    """Slot of each place; −1: none."""
+    """Slot of each place that feature changes refer to; −1: none."""
     place: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
     amount: Float[Tensor, "n"]
@@ -71,7 +71,8 @@ class BaselineValues:
     at: Int[Tensor, "batch pos"]
     slot: Int[Tensor, "places"]
     place: Int[Tensor, "n"]
-    """Place of each nonzero baseline value; values are ordered by place and then by feature."""
+    """Place of each nonzero baseline value of a feature; values are ordered by place and then by
+    feature."""
     feature: Int[Tensor, "n"]
     value: Float[Tensor, "n"]
     error: Float[Tensor, "places d_out"]

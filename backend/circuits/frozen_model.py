@@ -71,7 +71,7 @@ class FrozenModel:
     tokens: Int[Tensor, "1 pos"]
     norms: Mapping[str, FrozenNorm]
     kept: Mapping[str, Float[Tensor, "1 pos width"]]
-    """Queries and keys of every layer, by canonical hook point."""
+    """Queries and keys of every layer that the frozen model keeps, by canonical hook point."""
 
     def build_edits(
         self, live: dict[str, Tensor], wanted: Sequence[str], cuts: Mapping[str, ActivationEdit]

@@ -22,7 +22,7 @@ FEATURE_TYPES: dict[NodeKind, str] = {
     "token": "embedding",
     "logit": "logit",
 }
-"""Kind of node -> `feature_type` in circuit-tracer's graph file."""
+"""Kind of circuit node -> `feature_type` in circuit-tracer's graph file."""
 SCHEMA_VERSION = 1
 SAEFARI_NODE_KEYS = ("id", "dictionary", "effect", "value", "label")
 

@@ -39,10 +39,10 @@ from feature_store.storable_text import make_storable_value, replace_lone_surrog
 
 METHOD = "attribution-graph"
 MOST_FILE_NODES = 200_000
-"""Maximum number of nodes in a graph file."""
+"""Maximum number of nodes that an imported graph file may have."""
 NODES_KEPT = 10_000
-"""Maximum number of imported nodes, the most strongly linked ones; tokens and logits always
-stay."""
+"""Maximum number of nodes kept of an imported graph file, the most strongly linked ones; tokens and
+logits always stay."""
 KIND_OF_FEATURE_TYPE: dict[str, NodeKind] = {
     feature_type: kind for kind, feature_type in FEATURE_TYPES.items()
 }
@@ -61,7 +61,7 @@ class ImportedGraph:
     circuit: Circuit
     marks: PinsAndSupernodes
     slug: str
-    """Name of the graph in the file (`metadata.slug`)."""
+    """Name of the imported graph in its file (`metadata.slug`)."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ class GraphFileHeader:
     tokens: list[str]
     nodes: list[CircuitNode] = field(default_factory=list)
     numbers: dict[str, list[int]] = field(default_factory=dict)
-    """node_id -> indices into `nodes` of the nodes that have this id."""
+    """node_id of the graph file -> indices into `nodes` of the nodes that have this id."""
 
 
 def read_circuit_tracer(content: str | bytes) -> Circuit:

@@ -17,12 +17,13 @@ from backend.circuits.records import CircuitNode
 from feature_store.errors import InputError
 
 LINKS_KEPT = 500_000
-"""Maximum number of links kept; a picture of the graph shows far fewer."""
+"""Maximum number of links kept of a graph file; a picture of the graph shows far fewer."""
 DENSE_NODES = 8_000
-"""Number of nodes up to which all links are summed into a matrix for the influence: 256 MB at
-most."""
+"""Number of nodes up to which all links of a graph file are summed into a matrix for the influence:
+256 MB at most."""
 EXACT_NODES = 2_000
-"""Number of nodes up to which the matrix of links is float64; it is float32 above."""
+"""Number of nodes up to which the matrix of a graph file's links is float64; it is float32
+above."""
 NEVER_TARGETS, NEVER_SOURCES = ("token", "error"), ("logit",)
 """Kinds of nodes that no link of a graph file leads to, and kinds that no link starts from."""
 AMBIGUOUS_NODE = -1
@@ -63,16 +64,16 @@ class LinkGatherer:
         the nodes that have it, mostly one."""
         n = len(nodes)
         self.effects: np.ndarray | None = None
-        """Summed weights [target, source] of all links of the file; None above DENSE_NODES
+        """Summed weights [target, source] of all links of the graph file; None above DENSE_NODES
         nodes."""
         if n <= DENSE_NODES:
             self.effects = np.zeros((n, n), np.float64 if n <= EXACT_NODES else np.float32)
         self.strength = np.zeros(n)
-        """Sum of the |weights| of each node's links."""
+        """Sum of the |weights| of each node's links in the graph file."""
         self.seen = 0
-        """Number of links read from the file."""
+        """Number of links read from the graph file."""
         self.ambiguous: list[float] = []
-        """Weights of the links whose ends cannot be identified."""
+        """Weights of the graph file's links whose ends cannot be identified."""
         self._most, self._parts, self._held = kept, [], 0
         kinds = [node.kind for node in nodes]
         self._sources = {

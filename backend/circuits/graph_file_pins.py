@@ -22,7 +22,7 @@ class PinsAndSupernodes:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Name of the supernode -> ids of its nodes; a node is in at most one group."""
     notes: list[str] = field(default_factory=list)
-    """Notes on pins and supernodes that could not be imported."""
+    """Notes on pins and supernodes of the graph file that could not be imported."""
 
     def restrict_to(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
         """Return the pins and supernodes restricted to the given nodes."""

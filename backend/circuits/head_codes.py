@@ -31,8 +31,8 @@ from feature_store.errors import InputError
 METHOD = "head-codes"
 CODEBOOK_SIZE = 10
 FEWEST_EXAMPLES = 3
-"""Minimum number of positive and of negative examples; with fewer, a code that only positives have
-is no evidence."""
+"""Minimum number of positive and of negative examples for head codes; with fewer, a code that only
+positive examples have is no evidence."""
 ALMOST_ALWAYS = 0.9
 EDGE_THRESHOLD = 0.5
 """Share of positive examples on which two heads must both have codes of their own to be joined by
@@ -49,9 +49,9 @@ class HeadCodes:
     """Discrete codes of all attention heads on all examples, with the heads' shares and scores."""
 
     codes: Int[np.ndarray, "example layer head"]
-    """Code of each head on each example, positive examples first."""
+    """Code of each attention head on each example, positive examples first."""
     own_code: Bool[np.ndarray, "positive layer head"]
-    """Whether the head's code on a positive example occurs on no negative example."""
+    """Whether an attention head's code on a positive example occurs on no negative example."""
     strength: Float[np.ndarray, "layer head"]
     """Mean distance of the head's output on positive examples from its mean over all examples,
     divided by the norm of the residual stream."""

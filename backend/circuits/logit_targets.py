@@ -26,13 +26,14 @@ class LogitTarget:
     that an attribution graph explains."""
 
     name: int | str
-    """Token id of the logit; a word for a difference of logits."""
+    """Token id of the logit target; a word for a difference of logits."""
     label: str
     probability: float
     weight: float
     """Weight among all logit targets of the graph; the weights sum to one."""
     direction: Float[Tensor, "d_model"]
-    """Direction at the output of the final norm whose dot product gives the logit."""
+    """Direction of the logit target at the output of the final norm; its dot product with that
+    output is the logit."""
     offset: float
     ids: tuple[int, ...] = ()
     parts: tuple[float, ...] = ()

@@ -42,11 +42,11 @@ from feature_store.errors import InputError
 CHECKED_NODES_LIMIT = 100
 CHECKED_EDGES_LIMIT = 200
 EDGE_CHECK_PROMPTS = 8
-"""Maximum number of prompts on which edges are checked."""
+"""Maximum number of prompts on which the edges of a circuit are checked."""
 FROZEN_PROMPTS = 2
 CHECK_ROWS = 32
 SMALL_EDGE_SHARE = 0.01
-"""Fraction of the largest edge weight below which relative errors are not counted."""
+"""Fraction of the largest edge weight below which the check of an edge counts no relative error."""
 
 
 def check_nodes(

@@ -30,7 +30,7 @@ FEWEST_PROMPTS = 5
 MOST_DONOR_PROMPTS = 64
 """Maximum number of prompts that baselines are resampled from."""
 PROMPTS_READ_AT_ONCE = 16
-"""Number of prompts that are read in one forward pass."""
+"""Number of prompts that are read in one forward pass to compute baselines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class DictionaryOnPrompts:
     activations: DictionaryActivations
     slot: Int[Tensor, "batch pos"]
     error: Float[Tensor, "batch pos d_out"]
-    """Error term at every token; 0 at tokens without a slot."""
+    """Error term of the dictionary at every token; 0 at tokens without a slot."""
     baseline: BaselineValues
 
     @property

@@ -32,15 +32,17 @@ FIRST_STEPS, MOST_STEPS = 2, 54
 """Number of midpoints of an integration path: at first, and at most. The number is tripled, which
 keeps the old midpoints, until the sum of the attributions fits."""
 SMALL_GAP_SHARE = 0.5
-"""Paths whose gaps together stay below this share of the allowed gap get no more steps."""
+"""Share of the allowed gap: integration paths whose gaps together stay below it get no more
+steps."""
 GAP_LIMIT = 0.02
-"""Maximum gap between the sums of the attributions and the measured changes, as a fraction of the
-latter."""
+"""Maximum gap between the sums of the attributions along integration paths and the measured
+changes, as a fraction of the latter."""
 HASH_MULTIPLIER = 0x9E3779B1
 """Knuth's multiplicative hash, which distributes nodes over integration paths."""
 
 CountProgress = Callable[[int, int], None]
-"""Callback that receives (done, total) and may raise an exception to stop."""
+"""Callback for the estimation of node effects that receives (done, total) and may raise an
+exception to stop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +53,12 @@ class NodeEffects:
     name: str
     slot: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
-    """Index of the feature; −1 for the slot's error term."""
+    """Index of each node's feature; −1 for the error term of the node's slot."""
     effect: Float[Tensor, "n"]
     """Estimated effect of each node, averaged over prompts."""
     value: Float[Tensor, "n"]
-    """Activation summed over the slot's tokens, or the norm of an error term, averaged over
-    prompts."""
+    """Value of each node: the activation summed over the slot's tokens, or the norm of an error
+    term, averaged over prompts."""
     active: Bool[Tensor, "n"]
     """Whether the node is nonzero on any clean prompt."""
     moved: float | None
@@ -81,7 +83,7 @@ class BlockEffects:
 
     site: DictionaryOnPrompts
     effect: list[Tensor]
-    """Effects of features that leave their activation, and of features that appear at the
+    """Effects of the features that are deactivated, and of the features that appear at the
     baseline."""
     error: Float[Tensor, "batch pos"]
     moved: Float[Tensor, "paths batch"] | None = None

@@ -16,12 +16,12 @@ class NodeTable:
     """Table of nodes by falling |effect|, as columns on the CPU."""
 
     names: tuple[str, ...]
-    """Names of the dictionaries, in the order of the model."""
+    """Names of the dictionaries in the node table, in the order of the model."""
     which: Int[Tensor, "n"]
-    """Index into `names` of each node's dictionary."""
+    """Dictionary of each node in the table, as an index into `names`."""
     slot: Int[Tensor, "n"]
     feature: Int[Tensor, "n"]
-    """Index of the feature; −1 for an error term."""
+    """Index of each node's feature in the table; −1 for an error term."""
     effect: Float[Tensor, "n"]
     value: Float[Tensor, "n"]
     active: Bool[Tensor, "n"]

@@ -37,28 +37,30 @@ class CircuitNode:
     the prompt."""
 
     id: str
-    """Identifier that is unique in the circuit, as `feature_id` and the other id functions build
-    it."""
+    """Identifier of the node, unique in its circuit, as `feature_id` and the other id functions
+    build it."""
     kind: NodeKind
     layer: int
-    """Layer that the node writes to; −1 for tokens, the number of layers for logits."""
+    """Layer that the circuit node writes to; −1 for tokens, the number of layers for logits."""
     position: int | None = None
-    """Position in the prompt, or an index into `Circuit.slots`; None if the node is summed over
-    positions."""
+    """Position of the circuit node in the prompt, or an index into `Circuit.slots`; None if it is
+    summed over positions."""
     dictionary: str = ""
-    """Name of the dictionary of a feature or error term."""
+    """Name of the dictionary of a circuit node that is a feature or error term."""
     feature: int | None = None
-    """Index of the feature in its dictionary; the token id for tokens and logits."""
+    """Index of the circuit node's feature in its dictionary; the token id for tokens and logits."""
     effect: float | None = None
-    """Effect of the node in the target's units, with the sign and meaning that the method gives it
-    (`Circuit.effect_means`)."""
+    """Effect of the circuit node in the target's units, with the sign and meaning that the method
+    gives it (`Circuit.effect_means`)."""
     value: float | None = None
-    """Activation, norm of an error term, or probability of a logit, averaged over prompts."""
+    """Value of the circuit node: activation, norm of an error term, or probability of a logit,
+    averaged over prompts."""
     label: str = ""
-    """Text of a token or logit; the labels of features are in the catalog."""
+    """Text of a token or logit node; the labels of features are in the catalog."""
     exact: float | None = None
-    """Change of the target when only this node goes to its baseline, measured by ablation on the
-    prompts on which `effect` is estimated; None if it was not measured."""
+    """Exact effect of the circuit node: the change of the target when only this node goes to its
+    baseline, measured by ablation on the prompts on which `effect` is estimated; None if it was not
+    measured."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,14 @@ class EffectCheck:
     at a time."""
 
     nodes: int
-    """Number of nodes that were ablated."""
+    """Number of nodes that the check of effects ablated."""
     spearman: float | None
     """Spearman correlation of estimated and exact effects; None below three nodes, or if either
     side does not vary."""
     slope: float | None
-    """Slope of the regression of the exact effects on the estimates."""
+    """Slope of the regression of the exact effects on the estimated effects."""
     median_error: float | None
-    """Median of |estimate − measured| ÷ |measured|."""
+    """Median relative error of the estimated effects: |estimate − measured| ÷ |measured|."""
     paths: int | None = None
     """Number of paths of integrated gradients that were used in the end; None for other
     estimates."""
@@ -123,7 +125,7 @@ class FaithfulnessPoint:
     """Share (F(C) − F(∅)) ÷ (F(M) − F(∅)) for the curve; the faithfulness that is reported of a
     circuit is its `Faithfulness` record, which has a null."""
     completeness: PromptEstimate | None = None
-    """Share of the target that all nodes but these reach: low is good."""
+    """Completeness: the share of the target that all nodes but these reach; low is good."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,12 @@ class NullFaithfulness:
 
     median: float
     low: float
-    """2.5th percentile of the random sets."""
+    """2.5th percentile of the faithfulness of the random sets."""
     high: float
-    """97.5th percentile of the random sets."""
+    """97.5th percentile of the faithfulness of the random sets."""
     percentile_95: float
     draws: int
-    """Number of random sets that were run."""
+    """Number of random sets that were run for the null of faithfulness."""
     nearer: float
     """Share of the random sets that end further from the whole model's target than the circuit
     does."""
@@ -155,10 +157,12 @@ class Faithfulness:
     value: float
     null: NullFaithfulness
     nodes: int
-    """Number of nodes that were kept, error terms among them."""
+    """Number of nodes that the circuit kept when its faithfulness was measured, error terms
+    included."""
     errors: ErrorTermMode = "count"
     low: float | None = None
-    """Lower end of the 95 % interval over prompts; None if there are too few prompts for one."""
+    """Lower end of the 95 % interval of the faithfulness over prompts; None if there are too few
+    prompts for one."""
     high: float | None = None
     n: int = 0
     """Number of prompts on which faithfulness was measured."""
@@ -192,12 +196,12 @@ class CircuitPrompt:
 
     text: str
     tokens: tuple[str, ...] = ()
-    """Text of each token, BOS included."""
+    """Text of each token of the prompt, BOS included."""
     ids: tuple[int, ...] = ()
     answer: str = ""
     against: str = ""
     corrupt: str = ""
-    """Corrupted prompt of the pair, if there is one."""
+    """Corrupted prompt of the circuit's prompt pair, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -209,40 +213,44 @@ class Circuit:
     model: str
     prompts: tuple[CircuitPrompt, ...]
     target: str
-    """Description of the target, such as logit(" Mary") - logit(" John") at the last token."""
+    """Description of the circuit's target, such as logit(" Mary") - logit(" John") at the last
+    token."""
     nodes: tuple[CircuitNode, ...]
-    """Nodes by falling |effect|, tokens and logits last: the curve point of n nodes keeps the first
-    n."""
+    """Nodes of the circuit by falling |effect|, tokens and logits last: the curve point of n nodes
+    keeps the first n."""
     edges: tuple[CircuitEdge, ...]
-    """Edges by falling |weight|."""
+    """Edges of the circuit by falling |weight|."""
     baseline: BaselineKind | None = None
-    """Kind of baseline that ablated nodes take; None for methods without ablation."""
+    """Kind of baseline that ablated nodes of the circuit take; None for methods without
+    ablation."""
     dictionaries: tuple[str, ...] = ()
     slots: tuple[str, ...] = ()
-    """Names of the positions: the prompt's tokens, or the places of a template."""
+    """Names of the positions in the circuit: the prompt's tokens, or the places of a template."""
     effect_means: str = ""
     """Sentence that explains the sign and unit of a node's effect in this circuit."""
     clean: PromptEstimate | None = None
-    """Target of the unedited model."""
+    """Target of the circuit on the unedited model."""
     empty: PromptEstimate | None = None
-    """Target with every node at its baseline."""
+    """Target of the empty circuit, with every node at its baseline."""
     faithfulness: Faithfulness | None = None
-    """Faithfulness of the returned graph; None if it was not run, or if the whole model is not
+    """Faithfulness of the circuit as returned; None if it was not run, or if the whole model is not
     clearly better than the empty circuit."""
     completeness: PromptEstimate | None = None
     error_share: Mapping[str, float] = field(default_factory=dict)
-    """Σ|effects of error terms| ÷ Σ|all effects| for each dictionary."""
+    """Share of the error terms in the circuit's effects for each dictionary: Σ|effects of error
+    terms| ÷ Σ|all effects|."""
     curves: tuple[FaithfulnessPoint, ...] = ()
     held: tuple[FaithfulnessPoint, ...] = ()
     """Curve points of the whole graph with attention patterns and norm scales frozen as on the
     prompt, for methods that freeze them; in `curves` both run freely."""
     held_faithfulness: Faithfulness | None = None
-    """Faithfulness with patterns and norms frozen and error terms counted as nodes."""
+    """Faithfulness of the circuit with patterns and norms frozen and error terms counted as
+    nodes."""
     effect_check: EffectCheck | None = None
     """Agreement of effects for the nodes that have an `exact` value; None for methods that estimate
     no effects."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Results that only one method has, as plain data."""
+    """Results that only the circuit's method has, as plain data."""
     notes: tuple[str, ...] = ()
     """Sentences for the reader on what the circuit does not cover, what was cut, and what is
     undefined."""

@@ -28,10 +28,10 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 MOST_ROWS = 32
-"""Maximum number of readouts in one backward pass."""
+"""Maximum number of readouts in one backward pass of the replacement model."""
 ACTIVATIONS_PER_PASS = 1 << 25
-"""Approximate maximum number of activations in the autograd graph of one pass: 128 MB in
-float32."""
+"""Approximate maximum number of activations in the autograd graph of the replacement model: 128 MB
+in float32."""
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 
 
@@ -40,19 +40,19 @@ class CutSite:
     """Cut of the replacement model: a hook point whose activation is a sum of sources."""
 
     name: str
-    """Name of the dictionary, or of the hook point if there is no dictionary."""
+    """Name of the dictionary at the cut, or of the hook point if there is no dictionary."""
     hook: str
     layer: int
     """Layer of the cut; −1 for the token embeddings."""
     h: Float[Tensor, "1 pos width"]
     """Activation of the model at the cut."""
     activations: DictionaryActivations | None = None
-    """Activations of the dictionary that writes here; None if the activation at each position is
-    one source."""
+    """Activations of the dictionary that writes at the cut; None if the activation at each position
+    is one source."""
     remainder: Float[Tensor, "1 pos width"] | None = None
-    """Part that no feature carries, one source per position: the error term, or the whole
-    activation if there is no dictionary. None for the token embeddings, whose whole activation is
-    the source."""
+    """Part of the activation at the cut that no feature carries, one source per position: the error
+    term, or the whole activation if there is no dictionary. None for the token embeddings, whose
+    whole activation is the source."""
 
     @property
     def is_tokens(self) -> bool:
@@ -95,7 +95,7 @@ class LinearReadout:
     position, plus an offset."""
 
     hook: str
-    """Canonical name of the hook point."""
+    """Canonical name of the hook point at which the number is read."""
     position: int
     direction: Float[Tensor, "width"]
     offset: float = 0.0

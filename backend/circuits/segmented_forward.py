@@ -27,13 +27,16 @@ class SegmentedForward:
     """Recorded segmented forward pass over `copies` blocks of the prompts, one after another."""
 
     leaves: list[Tensor]
-    """Leaf of the autograd graph at each dictionary's output: [row, position, d_out]."""
+    """Leaf of the autograd graph that cuts the forward pass at each dictionary's output: [row,
+    position, d_out]."""
     value: Tensor
-    """Target metric of each row; empty until the pass has run."""
+    """Target metric of each row of the segmented forward pass; empty until it has run."""
     x: dict[int, Tensor] = field(default_factory=dict)
-    """Processed input of each dictionary, [row, position, d_in], by its index."""
+    """Processed input of each dictionary in the segmented forward pass, [row, position, d_in], by
+    its index."""
     h: dict[int, Tensor] = field(default_factory=dict)
-    """Activation of the model at each dictionary's output hook point, [row, position, d_out]."""
+    """Activation of the model at each dictionary's output hook point in the segmented forward pass,
+    [row, position, d_out]."""
 
 
 def run_segmented_forward(

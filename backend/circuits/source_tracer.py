@@ -17,7 +17,8 @@ from backend.circuits.graph_influence import TINY
 from backend.circuits.replacement_model import LinearReadout, ReplacementModel, fold_encoder_rows
 
 BATCHES_PER_RANKING = 4
-"""Number of batches between two rankings of the features still to be traced."""
+"""Number of batches of the source tracer between two rankings of the features still to be
+traced."""
 ROW_BLOCK = 256
 TracedCountProgress = Callable[[int, int], None]
 ImportanceRule = Literal["influence", "signed"]
@@ -33,7 +34,8 @@ class SourceNode:
     position: int
     feature: int | None
     value: float
-    """Activation of a feature; norm of an error term or of a token embedding."""
+    """Value of the source: the activation of a feature, or the norm of an error term or of a token
+    embedding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,7 @@ class SourceColumns:
 
     sources: list[SourceNode]
     readouts: list[LinearReadout]
-    """Readout of each feature's pre-activation."""
+    """Readout of each source feature's pre-activation."""
 
     @property
     def n_features(self) -> int:
@@ -57,10 +59,10 @@ class TracedEffects(NamedTuple):
     kept: Int[np.ndarray, "m"]
     """Indices of the source columns that become nodes: traced features, error terms, tokens."""
     effects: Float[np.ndarray, "n n"]
-    """Direct effects [target, source]; the explained readouts follow the nodes of `kept`. Other
-    rows are empty."""
+    """Direct effects [target, source] that the tracer found; the explained readouts follow the
+    nodes of `kept`. Other rows are empty."""
     values: Float[np.ndarray, "n"]
-    """Value of each target; NaN for nodes without sources."""
+    """Value of each traced target; NaN for nodes without sources."""
     untraced_share: float
     """Share of the features' contributions to the explained readouts that belongs to features which
     were not traced."""

@@ -51,10 +51,11 @@ from feature_store.number_ranges import describe_layers
 
 METHOD = "sparse-features"
 FEWEST_TO_SPLIT = 20
-"""Number of prompts from which on nodes are selected on one half and evaluated on the other."""
+"""Number of prompts from which on the nodes of a sparse feature circuit are selected on one half
+and evaluated on the other."""
 MOST_CIRCUIT_NODES = 2_000
 MOST_EDGE_PROMPTS = 64
-"""Maximum number of prompts that edge weights are averaged over."""
+"""Maximum number of prompts over which the edges of a sparse feature circuit are averaged."""
 EDGE_NUMBERS = 1 << 27
 """Maximum number of single-prompt edge weights held at once: 512 MB. Graphs of over 1,400 nodes use
 fewer prompts."""
@@ -83,14 +84,15 @@ class SparseFeatureSettings:
     nodes: int = 100
     edges: int = 5_000
     errors: ErrorTermMode = "count"
-    """Treatment of error terms in the figures of the returned graph; the curves have all three."""
+    """Treatment of error terms in the figures of the returned circuit; the curves have all
+    three."""
     paths: int = INTEGRATION_PATHS
-    """Number of paths of integrated gradients at first."""
+    """Number of paths of integrated gradients at first, before the effects are checked."""
     most_paths: int = MOST_INTEGRATION_PATHS
-    """Maximum number of paths, up to which they are increased until effects agree with exact
-    ablation."""
+    """Maximum number of paths of integrated gradients, up to which they are increased until effects
+    agree with exact ablation."""
     draws: int = RANDOM_SETS
-    """Number of random sets of the null; 0: none."""
+    """Number of random sets of nodes in the null of faithfulness; 0: none."""
     seed: int = 0
 
     def check(self) -> "SparseFeatureSettings":

@@ -12,9 +12,11 @@ class SubcircuitFigures:
     """Faithfulness and completeness of a subcircuit, the part of a circuit that the page shows."""
 
     points: Mapping[ErrorTermMode, FaithfulnessPoint]
-    """Curve points with shares and completeness, by the treatment of error terms."""
+    """Curve points of the subcircuit with shares and completeness, by the treatment of error
+    terms."""
     faithfulness: Faithfulness | None
-    """Faithfulness with error terms counted; None if the whole model is not clearly better than the
-    empty circuit."""
+    """Faithfulness of the subcircuit with error terms counted; None if the whole model is not
+    clearly better than the empty circuit."""
     held: Faithfulness | None = None
-    """Faithfulness with attention patterns and norms frozen, for methods that freeze them."""
+    """Faithfulness of the subcircuit with attention patterns and norms frozen, for methods that
+    freeze them."""

@@ -11,7 +11,8 @@ from backend.dictionaries.base import Dictionary
 from backend.interventions.named_activations import NamedFeatures
 
 TILE_NUMBERS = 1 << 22
-"""Maximum number of pre-activations in one tile of tokens: 16 MB in float32."""
+"""Maximum number of pre-activations in one tile of tokens that the subset encoder compares: 16 MB
+in float32."""
 
 
 def encode_feature_subset(

@@ -17,11 +17,11 @@ from backend.demo.task_generators import TASKS, TemplateSlots, fill_template
 from feature_store.errors import pick_by_name
 
 MARK_OPEN, MARK_CLOSE = "\ue000", "\ue001"
-"""Delimiters of a marked word while a template is filled: private-use characters that no text
-contains."""
+"""Delimiters of a marked word while a task's template is filled: private-use characters that no
+text contains."""
 MARKED_WORD = re.compile(f"{MARK_OPEN}(.*?){MARK_CLOSE}", re.DOTALL)
 LEAD_PLACE = "lead"
-"""Name of the place for the text before the template."""
+"""Name of the place for the text before the template of a task prompt."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 FEATURE_BLOCK = 4_096
-"""Number of features of each side that are multiplied at once: 64 MB of products."""
+"""Number of features of each side whose decoder rows and encoder columns are multiplied at once: 64
+MB of products."""
 NORM_OUTPUT_HOOK = re.compile(r"(blocks\.\d+\.ln[12]|ln_final)\.hook_(normalized|out)")
 BRANCH_INPUT_HOOK = re.compile(r"(blocks\.\d+)\.(mlp|attn|mlp\.in|mlp\.gate)\.hook_in")
 
@@ -253,7 +254,7 @@ BLOCK_ORDER = (
     ("mlp", "ln2_post."),
     "hook_out",
 )
-"""Order of the hook points of a block, by the beginnings of their canonical names."""
+"""Order of the hook points of a transformer block, by the beginnings of their canonical names."""
 HEADS_ORDER = 1
 """Index of the attention heads' input in BLOCK_ORDER."""
 

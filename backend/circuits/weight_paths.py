@@ -34,9 +34,9 @@ from backend.model.language_model import LanguageModel
 from feature_store.errors import InputError
 
 STEPS_PER_PLACE = 5
-"""Number of steps that are followed from one place."""
+"""Number of steps of a weight path that are followed from one place."""
 BEAM_WIDTH = 40
-"""Number of paths that continue from one depth to the next."""
+"""Number of weight paths that continue from one depth of the greedy search to the next."""
 MOST_DEPTH = 8
 DepthProgress = Callable[[int, int], None]
 
@@ -47,14 +47,15 @@ class WeightPath:
     along the path."""
 
     nodes: tuple[CircuitNode, ...]
-    """Nodes of the path, the source first and the start last."""
+    """Nodes of the weight path, the source first and the start last."""
     value: float
     direction: Float[Tensor, "d_model"] | None
-    """Direction of the residual stream with which the path can continue; None where it ends."""
+    """Direction of the residual stream with which the weight path can continue; None where it
+    ends."""
     position: int
     before: int
     """Rank in the order of hook points (`weight_connections.hook_order`); only what writes before
-    it can be the next step."""
+    it can be the next step of the weight path."""
 
 
 def find_greedy_paths(
