@@ -73,7 +73,7 @@ class AttributionGraph:
     @property
     def weights(self) -> Float[np.ndarray, "n"]:
         """Return the weights of the logit targets; 0 for all other nodes of the graph."""
-        aims = [aim.weight for aim in self.logit_targets]
+        aims = [target.weight for target in self.logit_targets]
         return np.array([*[0.0] * len(self.sources), *aims])
 
     @property
@@ -107,10 +107,10 @@ def build_attribution_graph(
         lm, tokens, counted, dictionaries, extra_reads=[f"{FINAL_NORM}.hook_out"]
     )
     targets = select_targets(lm.logits(tokens)[0, -1].detach())
-    numbers = [aim.linear_readout(lm, len(text.token_ids) - 1) for aim in targets]
-    weights = np.array([aim.weight for aim in targets])
+    readouts = [target.linear_readout(lm, len(text.token_ids) - 1) for target in targets]
+    weights = np.array([target.weight for target in targets])
     tracer = SourceTracer(
-        replacement, numbers, weights, budget=budget, memory=memory, rule="influence"
+        replacement, readouts, weights, budget=budget, memory=memory, rule="influence"
     )
     found = tracer.trace_features(on_progress)
     sources = [tracer.columns.sources[i] for i in found.kept]

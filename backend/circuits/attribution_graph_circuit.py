@@ -76,7 +76,7 @@ def find_attribution_circuit(
             "Use the method sparse-features or trace."
         )
 
-    def aims(logits: torch.Tensor) -> list[LogitTarget]:
+    def select_targets(logits: torch.Tensor) -> list[LogitTarget]:
         return (
             build_logit_target(lm, logits, answers, against)
             if answers
@@ -84,7 +84,7 @@ def find_attribution_circuit(
         )
 
     graph = build_attribution_graph(
-        lm, used, text, aims, budget=budget, memory=memory, on_progress=on_progress
+        lm, used, text, select_targets, budget=budget, memory=memory, on_progress=on_progress
     )
     notes = _describe_unused_dictionaries(dictionaries, used) + _describe_linearisation(
         answers, against
@@ -119,7 +119,7 @@ def convert_graph_to_circuit(
         method=METHOD,
         model=lm.name,
         prompts=(prompt,),
-        target=", ".join(aim.label for aim in graph.logit_targets),
+        target=", ".join(target.label for target in graph.logit_targets),
         nodes=tuple(nodes[i] for i in order),
         edges=_build_edges(graph, kept.edges, nodes),
         dictionaries=tuple(
@@ -187,13 +187,21 @@ def _build_nodes(
             id = error_id(site.name, at)
             node = CircuitNode(id, "error", site.layer, at, site.name, None, effect, place.value)
         nodes.append(node)
-    for aim in graph.logit_targets:
-        number = aim.name if isinstance(aim.name, int) else None
-        id = logit_id(aim.name, last)
+    for target in graph.logit_targets:
+        number = target.name if isinstance(target.name, int) else None
+        id = logit_id(target.name, last)
         depth = graph.replacement.lm.n_layers
         nodes.append(
             CircuitNode(
-                id, "logit", depth, last, "", number, aim.weight, aim.probability, aim.label
+                id,
+                "logit",
+                depth,
+                last,
+                "",
+                number,
+                target.weight,
+                target.probability,
+                target.label,
             )
         )
     return nodes

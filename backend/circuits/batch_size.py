@@ -9,7 +9,7 @@ LOGITS_PER_PASS = 1 << 25
 a few times that with gradients."""
 
 
-def limit_batch_size(lm: LanguageModel, some: CircuitPromptSet, most: int) -> int:
+def limit_batch_size(lm: LanguageModel, prompts: CircuitPromptSet, most: int) -> int:
     """Return the batch size, at most `most`, at which the logits of prompts of this length fit into
     one forward pass."""
-    return max(1, min(most, LOGITS_PER_PASS // (lm.d_vocab * some.slot.shape[1])))
+    return max(1, min(most, LOGITS_PER_PASS // (lm.d_vocab * prompts.slot.shape[1])))

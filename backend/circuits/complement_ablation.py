@@ -81,8 +81,8 @@ class ComplementAblation:
     @cached_property
     def blocks(self) -> list[tuple[CircuitPromptSet, list[DictionaryOnPrompts]]]:
         return [
-            (some, self.baselines.read_dictionaries(some))
-            for some in self.examples.iterate_blocks(self._limit_rows(PROMPTS_READ_AT_ONCE))
+            (block, self.baselines.read_dictionaries(block))
+            for block in self.examples.iterate_blocks(self._limit_rows(PROMPTS_READ_AT_ONCE))
         ]
 
     @cached_property
@@ -90,8 +90,8 @@ class ComplementAblation:
         """Return the target metric of the unedited model on every prompt."""
         with torch.no_grad():
             found = [
-                some.batch.target(self.lm.logits(some.batch.prompts.tokens))
-                for some, _ in self.blocks
+                block.batch.target(self.lm.logits(block.batch.prompts.tokens))
+                for block, _ in self.blocks
             ]
         return torch.cat(found).double().cpu().numpy()
 
@@ -112,26 +112,26 @@ class ComplementAblation:
         found = np.empty((len(sets), len(self.examples)))
         done, total = 0, len(sets) * len(self.examples)
         first = 0
-        for some, sites in self.blocks:
-            for chosen in self._split_into_batches(table, sets, some):
-                values = self._run_batch(table, sets[chosen], some, sites, errors, without)
-                found[chosen, first : first + len(some)] = values.double().cpu().numpy()
+        for block, sites in self.blocks:
+            for chosen in self._split_into_batches(table, sets, block):
+                values = self._run_batch(table, sets[chosen], block, sites, errors, without)
+                found[chosen, first : first + len(block)] = values.double().cpu().numpy()
                 done += values.numel()
                 if on_progress:
                     on_progress(done, total)
-            first += len(some)
+            first += len(block)
         return found
 
     def _limit_rows(self, most: int) -> int:
         return limit_batch_size(self.lm, self.examples, most)
 
     def _split_into_batches(
-        self, table: NodeTable, sets: Tensor, some: CircuitPromptSet
+        self, table: NodeTable, sets: Tensor, block: CircuitPromptSet
     ) -> list[slice]:
         """Split the node sets into batches whose copies of the prompts fit one forward pass."""
         widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
-        room = TILE_NUMBERS // (widest * some.slot.numel())
-        size = max(1, min(room, self._limit_rows(COPIES_AT_ONCE) // len(some)))
+        room = TILE_NUMBERS // (widest * block.slot.numel())
+        size = max(1, min(room, self._limit_rows(COPIES_AT_ONCE) // len(block)))
         return [slice(begin, begin + size) for begin in range(0, len(sets), size)]
 
     @torch.no_grad()
@@ -139,7 +139,7 @@ class ComplementAblation:
         self,
         table: NodeTable,
         sets: Tensor,
-        some: CircuitPromptSet,
+        block: CircuitPromptSet,
         sites: Sequence[DictionaryOnPrompts],
         errors: ErrorTermMode,
         without: bool,
@@ -148,13 +148,13 @@ class ComplementAblation:
         prompt]."""
         edits: dict[str, ActivationEdit] = {}
         for k, site in enumerate(sites):
-            members = NodeSetMembers.of(table, sets, k, len(some.names)).to(site.slot.device)
+            members = NodeSetMembers.of(table, sets, k, len(block.names)).to(site.slot.device)
             complement_edit = ComplementEdit(self.lm, site, members, errors, without=without)
             complement_edit.add_to(edits)
         if self.frozen_model is not None:
             edits = self.frozen_model.build_edits({}, [], edits)
-        tokens = some.batch.prompts.tokens.repeat(len(sets), 1)
-        return some.batch.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
+        tokens = block.batch.prompts.tokens.repeat(len(sets), 1)
+        return block.batch.target(self.lm.logits(tokens, edits)).view(len(sets), -1)
 
 
 class ComplementEdit:

@@ -78,9 +78,9 @@ def check_direct_edges(
     for source, target in asked:
         if (source, target) not in weights:
             raise InputError(f"This circuit has no edge from {source} to {target}.")
-    numbers = {target: check.target_readout(target) for _, target in asked}
+    readouts = {target: check.target_readout(target) for _, target in asked}
     measured = {
-        way: _measure_edges(check, way, asked, numbers, on_progress) for way in INTERVENTION_MODES
+        way: _measure_edges(check, way, asked, readouts, on_progress) for way in INTERVENTION_MODES
     }
     found: dict[str, Any] = {"n_prompts": 1, "note": "", "means": CHANGE_MEANING}
     for way, changes in measured.items():
@@ -253,12 +253,12 @@ def _measure_edges(
     check: DirectEffectCheck,
     way: str,
     asked: Sequence[tuple[str, str]],
-    numbers: Mapping[str, LinearReadout],
+    readouts: Mapping[str, LinearReadout],
     on_progress: CountProgress | None,
 ) -> list[tuple[float, bool]]:
     """Measure for each edge the change of the target's value, and whether the target's feature was
     switched on or off."""
-    wanted = list(dict.fromkeys(number.hook for number in numbers.values()))
+    wanted = list(dict.fromkeys(readout.hook for readout in readouts.values()))
     before = {k: v.clone() for k, v in check.run_with_changes(way, {}, wanted).items()}
     found: dict[tuple[str, str], tuple[float, bool]] = {}
     sources = list(dict.fromkeys(source for source, _ in asked))
@@ -267,23 +267,23 @@ def _measure_edges(
         after = check.run_with_changes(way, {at: change}, wanted)
         for pair in asked:
             if pair[0] == source:
-                number = numbers[pair[1]]
-                moved = _read_number(after, number) - _read_number(before, number)
-                found[pair] = (moved, _has_switched(check, pair[1], number, before, after))
+                readout = readouts[pair[1]]
+                moved = _read_number(after, readout) - _read_number(before, readout)
+                found[pair] = (moved, _has_switched(check, pair[1], readout, before, after))
         if on_progress:
             on_progress(done + 1, len(sources))
     return [found[pair] for pair in asked]
 
 
-def _read_number(live: HookActivations, number: LinearReadout) -> float:
-    h = live[number.hook][0, number.position]
-    return float(h.double() @ number.direction.double())
+def _read_number(live: HookActivations, readout: LinearReadout) -> float:
+    h = live[readout.hook][0, readout.position]
+    return float(h.double() @ readout.direction.double())
 
 
 def _has_switched(
     check: DirectEffectCheck,
     id: str,
-    number: LinearReadout,
+    readout: LinearReadout,
     before: HookActivations,
     after: HookActivations,
 ) -> bool:
@@ -294,8 +294,8 @@ def _has_switched(
     d, ids = check.dictionary(node.dictionary), torch.tensor([node.feature])
     on = []
     for live in (before, after):
-        x = check.lm.process(d.hook_name, live[number.hook], d.processing).to(d.coder.W_dec)
-        on.append(bool(encode_feature_subset(d, ids.to(x.device), x)[0, number.position, 0] != 0))
+        x = check.lm.process(d.hook_name, live[readout.hook], d.processing).to(d.coder.W_dec)
+        on.append(bool(encode_feature_subset(d, ids.to(x.device), x)[0, readout.position, 0] != 0))
     return on[0] != on[1]
 
 

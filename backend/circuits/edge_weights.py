@@ -84,28 +84,28 @@ def compute_edge_weights(
     found = torch.zeros(len(examples), n + 1, n)
     done = 0
     blocks = list(examples.iterate_blocks(limit_batch_size(lm, examples, PROMPT_BLOCK)))
-    for i, some in enumerate(blocks):
-        sites = baselines.read_dictionaries(some)
-        kept = read_kept_nodes(lm, sites, some, table)
-        each = compute_edges_by_prompt(lm, sites, some, kept, n)
+    for i, block in enumerate(blocks):
+        sites = baselines.read_dictionaries(block)
+        kept = read_kept_nodes(lm, sites, block, table)
+        each = compute_edges_by_prompt(lm, sites, block, kept, n)
         for first, rows in each:
             last = first + rows.shape[0]
-            found[done : done + len(some), first:last] = rows.transpose(0, 1).float()
+            found[done : done + len(block), first:last] = rows.transpose(0, 1).float()
             if on_progress:
                 on_progress(i * (n + 1) + last, len(blocks) * (n + 1))
-        done += len(some)
+        done += len(block)
     return EdgeWeights(found)
 
 
 def read_kept_nodes(
     lm: LanguageModel,
     sites: Sequence[DictionaryOnPrompts],
-    some: CircuitPromptSet,
+    block: CircuitPromptSet,
     table: NodeTable,
 ) -> list[KeptNodes]:
     """Read the kept nodes of each dictionary, with their gradients on the clean run."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
-    g = compute_hook_gradients(lm, some.batch.prompts.tokens, hooks, some.batch.target).gradients
+    g = compute_hook_gradients(lm, block.batch.prompts.tokens, hooks, block.batch.target).gradients
     return [
         _read_dictionary_nodes(site, g[site.dictionary.hook_out], k, table)
         for k, site in enumerate(sites)
@@ -132,16 +132,16 @@ def _read_dictionary_nodes(
 def compute_edges_by_prompt(
     lm: LanguageModel,
     sites: Sequence[DictionaryOnPrompts],
-    some: CircuitPromptSet,
+    block: CircuitPromptSet,
     kept: Sequence[KeptNodes],
     n: int,
     frozen_model: FrozenModel | None = None,
 ) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
     """Compute edge weights in batches of targets, in the order of the node table: (index of the
     first target, weights [target, prompt, source])."""
-    copies = max(1, min(n + 1, limit_batch_size(lm, some, RECORDED_COPIES) // len(some)))
+    copies = max(1, min(n + 1, limit_batch_size(lm, block, RECORDED_COPIES) // len(block)))
     with torch.enable_grad():
-        tape = run_segmented_forward(lm, sites, some, copies, frozen_model)
+        tape = run_segmented_forward(lm, sites, block, copies, frozen_model)
         reads = [
             _read_node_activations(tape, k, site, one)
             for k, (site, one) in enumerate(zip(sites, kept, strict=False))
@@ -152,7 +152,7 @@ def compute_edges_by_prompt(
         targets = range(first, min(first + copies, n + 1))
         scalar = torch.zeros((), device=sites[0].slot.device)
         for copy, target in enumerate(targets):
-            rows = slice(copy * len(some), (copy + 1) * len(some))
+            rows = slice(copy * len(block), (copy + 1) * len(block))
             if target == n:
                 scalar = scalar + tape.value[rows].sum()
             else:
@@ -162,7 +162,7 @@ def compute_edges_by_prompt(
             g = torch.autograd.grad(scalar, tape.leaves, retain_graph=True, allow_unused=True)
         else:  # no dictionary writes before these targets
             g = (None,) * len(tape.leaves)
-        found.append((first, _gather_edge_weights(sites, kept, g, len(targets), len(some), n)))
+        found.append((first, _gather_edge_weights(sites, kept, g, len(targets), len(block), n)))
     return found
 
 

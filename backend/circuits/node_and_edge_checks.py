@@ -121,9 +121,9 @@ def check_edges(
         "note": "",
         "means": "Change of the target through this edge when the source goes to its baseline",
     }
-    for way in ("direct", "free"):
-        both = EdgeCheckRun(engine.lm, baselines, few, table, way).compare(pairs, on_progress)
-        found[way] = summarize_edge_check(asked, both)
+    for mode in ("direct", "free"):
+        both = EdgeCheckRun(engine.lm, baselines, few, table, mode).compare(pairs, on_progress)
+        found[mode] = summarize_edge_check(asked, both)
     loose = [d.name for d in baselines.dictionaries if d.norm.into is not NO_NORMALISATION.into]
     if loose:
         found["note"] = (

@@ -93,26 +93,26 @@ class NodeBaselines:
         self._donors = self._read_activations(self.source) if kind == "resample" else []
 
     @torch.no_grad()
-    def read_dictionaries(self, some: CircuitPromptSet) -> list[DictionaryOnPrompts]:
+    def read_dictionaries(self, prompts: CircuitPromptSet) -> list[DictionaryOnPrompts]:
         """Read every dictionary on a few prompts and attach the baselines of its nodes."""
-        readings = self._read_activations(some)
-        baselines = self._build_baseline_values(some, readings)
+        readings = self._read_activations(prompts)
+        baselines = self._build_baseline_values(prompts, readings)
         return [
-            DictionaryOnPrompts(one, some.slot, compute_error_terms(one, some.slot), baseline)
+            DictionaryOnPrompts(one, prompts.slot, compute_error_terms(one, prompts.slot), baseline)
             for one, baseline in zip(readings, baselines, strict=True)
         ]
 
     def _build_baseline_values(
-        self, some: CircuitPromptSet, readings: Sequence[DictionaryActivations]
+        self, prompts: CircuitPromptSet, readings: Sequence[DictionaryActivations]
     ) -> list[BaselineValues]:
         """Return the baseline values of every dictionary on some prompts, by the kind of
         baseline."""
         if self.kind == "zero":
-            return [make_zero_baseline_values(one, some.slot) for one in readings]
+            return [make_zero_baseline_values(one, prompts.slot) for one in readings]
         if self.kind == "mean":
-            return [apply_slot_means(one, some.slot) for one in self._means]
+            return [apply_slot_means(one, prompts.slot) for one in self._means]
         if self.kind == "pair":
-            partners = some.batch.partners
+            partners = prompts.batch.partners
             if partners is None:
                 raise InputError(
                     "The baseline 'pair' needs a corrupted prompt, and a prompt has none."
@@ -120,16 +120,20 @@ class NodeBaselines:
             donors = read_dictionary_activations(
                 self.lm, self.dictionaries, partners.tokens, partners.counted
             )
-            flat = torch.arange(some.slot.numel(), device=some.slot.device).view(some.slot.shape)
-            chosen = torch.where(some.slot >= 0, flat, -1)
-            return [take_donor_values(one, some.slot, chosen, some.slot) for one in donors]
-        chosen = draw_donor_tokens(self.source, some, self.seed)
-        return [take_donor_values(one, self.source.slot, chosen, some.slot) for one in self._donors]
+            flat = torch.arange(prompts.slot.numel(), device=prompts.slot.device).view(
+                prompts.slot.shape
+            )
+            chosen = torch.where(prompts.slot >= 0, flat, -1)
+            return [take_donor_values(one, prompts.slot, chosen, prompts.slot) for one in donors]
+        chosen = draw_donor_tokens(self.source, prompts, self.seed)
+        return [
+            take_donor_values(one, self.source.slot, chosen, prompts.slot) for one in self._donors
+        ]
 
-    def _read_activations(self, some: CircuitPromptSet) -> list[DictionaryActivations]:
-        prompts = some.batch.prompts
-        counted = some.slot.cpu() >= 0
-        return read_dictionary_activations(self.lm, self.dictionaries, prompts.tokens, counted)
+    def _read_activations(self, prompts: CircuitPromptSet) -> list[DictionaryActivations]:
+        counted = prompts.slot.cpu() >= 0
+        tokens = prompts.batch.prompts.tokens
+        return read_dictionary_activations(self.lm, self.dictionaries, tokens, counted)
 
     @torch.no_grad()
     def _compute_slot_means(self) -> list[BaselineValues]:
@@ -221,7 +225,7 @@ def take_donor_values(
 
 
 def draw_donor_tokens(
-    source: CircuitPromptSet, some: CircuitPromptSet, seed: int
+    source: CircuitPromptSet, prompts: CircuitPromptSet, seed: int
 ) -> Int[Tensor, "batch pos"]:
     """Draw for each token a random token of the same slot in another prompt, from which its
     resampled baseline is taken. Raises InputError if no other prompt has the slot."""
@@ -230,21 +234,21 @@ def draw_donor_tokens(
     slots = source.slot.flatten().cpu()
     row_of = torch.arange(rows).repeat_interleave(width)
     theirs = [ids.tolist() for ids in source.batch.prompts.tokens]
-    found = torch.full_like(some.slot.cpu(), -1)
-    for row, ids in enumerate(some.batch.prompts.tokens.tolist()):
+    found = torch.full_like(prompts.slot.cpu(), -1)
+    for row, ids in enumerate(prompts.batch.prompts.tokens.tolist()):
         other = torch.tensor([ids != one for one in theirs])[row_of]
-        mine = some.slot[row].cpu()
+        mine = prompts.slot[row].cpu()
         for name in mine[mine >= 0].unique().tolist():
             pool = (other & (slots == name)).nonzero()[:, 0]
             if not len(pool):
                 raise InputError(
-                    f"No other prompt has the place {some.names[name]!r}, so nothing can be "
+                    f"No other prompt has the place {prompts.names[name]!r}, so nothing can be "
                     "resampled there. Give more prompts, or choose zero or pair."
                 )
             here = (mine == name).nonzero()[:, 0]
             picks = torch.randint(len(pool), (len(here),), generator=generator)
             found[row, here] = pool[picks]
-    return found.to(some.slot.device)
+    return found.to(prompts.slot.device)
 
 
 def _check_baseline_kind(kind: BaselineKind, source: CircuitPromptSet) -> None:

@@ -136,12 +136,12 @@ def estimate_node_effects(
 
 
 def estimate_block_by_gradient(
-    lm: LanguageModel, sites: Sequence[DictionaryOnPrompts], some: CircuitPromptSet
+    lm: LanguageModel, sites: Sequence[DictionaryOnPrompts], block: CircuitPromptSet
 ) -> list[BlockEffects]:
     """Estimate node effects on one block of prompts by attribution patching: one forward and one
     backward pass for all dictionaries."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
-    g = compute_hook_gradients(lm, some.batch.prompts.tokens, hooks, some.batch.target).gradients
+    g = compute_hook_gradients(lm, block.batch.prompts.tokens, hooks, block.batch.target).gradients
     return [multiply_changes_and_gradient(site, g[site.dictionary.hook_out]) for site in sites]
 
 
@@ -187,10 +187,16 @@ def split_into_integration_paths(
     missed = site.error_change()
     found = []
     for k in range(paths):
-        gone, come, errors = whose[0] == k, whose[1] == k, (error_path == k) & (site.slot >= 0)
-        z = leave.select(gone).sum_decoder_rows(d) + arrive.select(come).sum_decoder_rows(d)
+        deactivated_here, appearing_here, errors = (
+            whose[0] == k,
+            whose[1] == k,
+            (error_path == k) & (site.slot >= 0),
+        )
+        z = leave.select(deactivated_here).sum_decoder_rows(d) + arrive.select(
+            appearing_here
+        ).sum_decoder_rows(d)
         change = scale_decoder_sum(d, site.activations.x, z) + missed * errors[..., None]
-        found.append(IntegrationPath(gone, come, errors, change))
+        found.append(IntegrationPath(deactivated_here, appearing_here, errors, change))
     return found
 
 
@@ -218,7 +224,7 @@ def assign_integration_paths(
 def estimate_block_by_integration(
     lm: LanguageModel,
     site: DictionaryOnPrompts,
-    some: CircuitPromptSet,
+    block: CircuitPromptSet,
     paths: int = INTEGRATION_PATHS,
     alone: Int[Tensor, "k"] | None = None,
 ) -> BlockEffects:
@@ -229,7 +235,7 @@ def estimate_block_by_integration(
     """
     with torch.no_grad():
         integration_paths = split_into_integration_paths(site, paths, alone)
-    moved = _measure_path_changes(lm, site, some, integration_paths)
+    moved = _measure_path_changes(lm, site, block, integration_paths)
     device = site.slot.device
     mean = torch.zeros(
         paths, *integration_paths[0].change.shape, device=device
@@ -239,7 +245,7 @@ def estimate_block_by_integration(
     while True:
         fresh = [(k + 0.5) / steps for k in range(steps) if not done or k % 3 != 1]
         more = _sum_path_gradients(
-            lm, site, some, [integration_paths[k] for k in open_.tolist()], fresh
+            lm, site, block, [integration_paths[k] for k in open_.tolist()], fresh
         )
         mean[open_] = (mean[open_] * done + more) / steps
         sums = torch.stack(
@@ -258,23 +264,23 @@ def estimate_block_by_integration(
 def _sum_path_gradients(
     lm: LanguageModel,
     site: DictionaryOnPrompts,
-    some: CircuitPromptSet,
+    block: CircuitPromptSet,
     integration_paths: Sequence[IntegrationPath],
     shares: Sequence[float],
 ) -> Float[Tensor, "paths batch pos d_out"]:
     """Return the gradient summed over several points of every integration path."""
-    hook, tokens = site.dictionary.hook_out, some.batch.prompts.tokens
+    hook, tokens = site.dictionary.hook_out, block.batch.prompts.tokens
     points = [(k, share) for share in shares for k in range(len(integration_paths))]
     found = torch.zeros(
         len(integration_paths), *integration_paths[0].change.shape, device=site.slot.device
     )
-    per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
+    per_pass = max(1, limit_batch_size(lm, block, PROMPT_COPIES) // len(tokens))
     for begin in range(0, len(points), per_pass):
         now = points[begin : begin + per_pass]
         change = torch.cat([share * integration_paths[k].change for k, share in now])
         rows = tokens.repeat(len(now), 1)
         g = compute_hook_gradients(
-            lm, rows, [hook], some.batch.target, {hook: _add_to_stream(change)}
+            lm, rows, [hook], block.batch.target, {hook: _add_to_stream(change)}
         ).gradients[hook]
         where = torch.tensor([k for k, _ in now], device=found.device)
         found.index_add_(0, where, g.view(len(now), *found.shape[1:]).to(found.dtype))
@@ -285,13 +291,13 @@ def _sum_path_gradients(
 def _measure_path_changes(
     lm: LanguageModel,
     site: DictionaryOnPrompts,
-    some: CircuitPromptSet,
+    block: CircuitPromptSet,
     integration_paths: Sequence[IntegrationPath],
 ) -> Float[Tensor, "paths batch"]:
     """Measure the change of the target at the end of every integration path: [path, prompt]."""
-    hook, tokens, target = site.dictionary.hook_out, some.batch.prompts.tokens, some.batch.target
+    hook, tokens, target = site.dictionary.hook_out, block.batch.prompts.tokens, block.batch.target
     clean = target(lm.logits(tokens))
-    per_pass = max(1, limit_batch_size(lm, some, PROMPT_COPIES) // len(tokens))
+    per_pass = max(1, limit_batch_size(lm, block, PROMPT_COPIES) // len(tokens))
     found = []
     for begin in range(0, len(integration_paths), per_pass):
         now = integration_paths[begin : begin + per_pass]
@@ -316,18 +322,21 @@ def _collect_block_effects(
         deactivate_features(site.activations, site.slot),
         site.baseline.appearing_features(),
     )
-    gone, come = torch.zeros_like(leave.amount), torch.zeros_like(arrive.amount)
+    deactivated_here, appearing_here = (
+        torch.zeros_like(leave.amount),
+        torch.zeros_like(arrive.amount),
+    )
     error = torch.zeros(site.slot.shape, device=g.device, dtype=missed.dtype)
     for integration_path, slope in zip(integration_paths, g, strict=True):
         pulled = site.activations.decoder_sum_gradient(slope)
-        gone[integration_path.deactivated] = leave.select(
+        deactivated_here[integration_path.deactivated] = leave.select(
             integration_path.deactivated
         ).multiply_gradients(d, pulled)
-        come[integration_path.appearing] = arrive.select(
+        appearing_here[integration_path.appearing] = arrive.select(
             integration_path.appearing
         ).multiply_gradients(d, pulled)
         error += (missed * slope).sum(-1) * integration_path.errors
-    return BlockEffects(site, [gone, come], error, moved, summed, steps)
+    return BlockEffects(site, [deactivated_here, appearing_here], error, moved, summed, steps)
 
 
 def merge_block_effects(parts: Sequence[BlockEffects], n: int) -> NodeEffects:

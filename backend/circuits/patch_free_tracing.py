@@ -98,7 +98,7 @@ class _PreparedStart:
     """Prepared start of a trace: its nodes, and the linear readout of each."""
 
     nodes: list[CircuitNode]
-    numbers: list[LinearReadout]
+    readouts: list[LinearReadout]
     extra_reads: list[str]
     score: LinearizedScore | None = None
 
@@ -124,14 +124,16 @@ def trace_to_sources(
     cut. Raises InputError for a start that does not exist, and as `ReplacementModel` does.
     """
     tokens, counted = torch.tensor([text.token_ids]), torch.tensor([text.counted])
-    begun = _prepare_start(lm, [*known, *dictionaries], text, start)
-    replacement = ReplacementModel(lm, tokens, counted, dictionaries, extra_reads=begun.extra_reads)
-    weights = np.full(len(begun.numbers), 1.0)
+    prepared = _prepare_start(lm, [*known, *dictionaries], text, start)
+    replacement = ReplacementModel(
+        lm, tokens, counted, dictionaries, extra_reads=prepared.extra_reads
+    )
+    weights = np.full(len(prepared.readouts), 1.0)
     tracer = SourceTracer(
-        replacement, begun.numbers, weights, budget=budget, memory=memory, rule="signed"
+        replacement, prepared.readouts, weights, budget=budget, memory=memory, rule="signed"
     )
     found = tracer.trace_features(on_progress)
-    return _build_circuit(lm, text, tracer, found, begun, nodes, edge_share)
+    return _build_circuit(lm, text, tracer, found, prepared, nodes, edge_share)
 
 
 def select_cut_dictionaries(
@@ -193,7 +195,7 @@ def prepare_single_start(
     """Return the node of a trace's start and its linear readout. Raises InputError for a start that
     does not exist."""
     found = _prepare_start(lm, known, text, start)
-    return found.nodes[0], found.numbers[0]
+    return found.nodes[0], found.readouts[0]
 
 
 def _prepare_logit_start(
@@ -201,11 +203,13 @@ def _prepare_logit_start(
 ) -> _PreparedStart:
     tokens, last = torch.tensor([text.token_ids]), len(text.token_ids) - 1
     with torch.no_grad():
-        (aim,) = build_logit_target(lm, lm.logits(tokens)[0, -1], start.answers, start.against)
-    token = aim.name if isinstance(aim.name, int) else None
-    id = logit_id(aim.name, last)
-    node = CircuitNode(id, "logit", lm.n_layers, last, "", token, None, aim.probability, aim.label)
-    return _PreparedStart([node], [aim.linear_readout(lm, last)], [f"{FINAL_NORM}.hook_out"])
+        (target,) = build_logit_target(lm, lm.logits(tokens)[0, -1], start.answers, start.against)
+    token = target.name if isinstance(target.name, int) else None
+    id = logit_id(target.name, last)
+    node = CircuitNode(
+        id, "logit", lm.n_layers, last, "", token, None, target.probability, target.label
+    )
+    return _PreparedStart([node], [target.linear_readout(lm, last)], [f"{FINAL_NORM}.hook_out"])
 
 
 def _prepare_feature_start(
@@ -219,12 +223,12 @@ def _prepare_feature_start(
             f"The prompt has positions 0 to {len(text.token_ids) - 1}, not {start.position}."
         )
     G, b = fold_encoder_rows(lm, d, torch.tensor([start.feature.index]))
-    number = LinearReadout(lm.canonical(d.hook_name), start.position, G[0], float(b[0]))
+    readout = LinearReadout(lm.canonical(d.hook_name), start.position, G[0], float(b[0]))
     id = feature_id(d.name, start.feature.index, start.position)
     node = CircuitNode(
         id, "feature", layer_of_hook(d.hook_out), start.position, d.name, start.feature.index
     )
-    return _PreparedStart([node], [number], [d.hook_name])
+    return _PreparedStart([node], [readout], [d.hook_name])
 
 
 def _build_circuit(
@@ -232,7 +236,7 @@ def _build_circuit(
     text: TokenizedText,
     tracer: SourceTracer,
     found: TracedEffects,
-    begun: _PreparedStart,
+    prepared: _PreparedStart,
     most: int,
     edge_share: float,
 ) -> Circuit:
@@ -244,21 +248,21 @@ def _build_circuit(
         _build_node(tracer.replacement, place, float(effects[i]), prompt.tokens)
         for i, place in zip(found.kept.tolist(), places, strict=True)
     ]
-    begins = [
+    start_nodes = [
         replace(node, effect=value, value=value if node.value is None else node.value)
-        for node, value in zip(begun.nodes, found.values[len(nodes) :].tolist(), strict=True)
+        for node, value in zip(prepared.nodes, found.values[len(nodes) :].tolist(), strict=True)
     ]
-    own = {node.id for node in begins}
+    own = {node.id for node in start_nodes}
     order = np.argsort(-np.abs([node.effect or 0.0 for node in nodes]), kind="stable")
     strong = [i for i in order.tolist() if nodes[i].effect and nodes[i].id not in own][:most]
-    rows = [*strong, *range(len(nodes), len(nodes) + len(begins))]
-    edges = _select_edges(found, [*nodes, *begins], rows, edge_share)
+    rows = [*strong, *range(len(nodes), len(nodes) + len(start_nodes))]
+    edges = _select_edges(found, [*nodes, *start_nodes], rows, edge_share)
     direct = found.effects[len(nodes) :, : len(nodes)]
     facts = {
-        "start": [node.effect for node in begins],
+        "start": [node.effect for node in start_nodes],
         "bias": [
             node.effect - float(row.sum())
-            for node, row in zip(begins, direct, strict=True)
+            for node, row in zip(start_nodes, direct, strict=True)
             if node.effect is not None
         ],
         "from_errors": [
@@ -269,20 +273,20 @@ def _build_circuit(
         "untraced": found.untraced_share,
         "edge_share": edge_share,
     }
-    if begun.score is not None:
-        facts["pairs"] = _strongest_query_key_pairs(tracer.replacement, begun, found, nodes)
+    if prepared.score is not None:
+        facts["pairs"] = _strongest_query_key_pairs(tracer.replacement, prepared, found, nodes)
     return Circuit(
         method=METHOD,
         model=lm.name,
         prompts=(prompt,),
-        target=begins[0].label or begins[0].id,
-        nodes=(*(nodes[i] for i in strong), *begins),
+        target=start_nodes[0].label or start_nodes[0].id,
+        nodes=(*(nodes[i] for i in strong), *start_nodes),
         edges=edges,
         dictionaries=tuple(s.name for s in tracer.replacement.sites if s.activations is not None),
         slots=prompt.tokens,
         effect_means=EFFECT_MEANING,
         facts=facts,
-        notes=_write_notes(tracer, found, begun, len(nodes), len(strong)),
+        notes=_write_notes(tracer, found, prepared, len(nodes), len(strong)),
     )
 
 
@@ -339,20 +343,20 @@ def _error_term_mask(
 
 def _strongest_query_key_pairs(
     replacement: ReplacementModel,
-    begun: _PreparedStart,
+    prepared: _PreparedStart,
     found: TracedEffects,
     nodes: Sequence[CircuitNode],
 ) -> list[dict[str, object]]:
     """Return the strongest pairs of a source of the query and a source of the key, by their
     contribution to the attention score. (Pairs with a bias are only in the sums of the two
     sides.)"""
-    assert begun.score is not None
+    assert prepared.score is not None
     n = len(nodes)
     chosen = [np.argsort(-np.abs(row[:n]))[:SOURCES_PER_SIDE] for row in found.effects[n:]]
-    score = begun.score
+    score = prepared.score
     vectors = [
-        _head_vectors_of_sources(replacement, number, part, found.kept[columns])
-        for number, part, columns in (
+        _head_vectors_of_sources(replacement, readout, part, found.kept[columns])
+        for readout, part, columns in (
             (score.query, score.query_slice, chosen[0]),
             (score.key, score.key_slice, chosen[1]),
         )
@@ -368,15 +372,15 @@ def _strongest_query_key_pairs(
 
 
 def _head_vectors_of_sources(
-    replacement: ReplacementModel, number: LinearReadout, part: slice, columns: np.ndarray
+    replacement: ReplacementModel, readout: LinearReadout, part: slice, columns: np.ndarray
 ) -> Float[np.ndarray, "d_head m"]:
     """Return what each source contributes to a head's query or key: [d_head, source]."""
-    width = len(number.direction)
+    width = len(readout.direction)
     rows = []
     for begin in range(part.start, part.stop, replacement.rows):
         axes = torch.arange(begin, min(begin + replacement.rows, part.stop))
-        basis = torch.nn.functional.one_hot(axes, width).to(number.direction)
-        chosen = [replace(number, direction=one) for one in basis]
+        basis = torch.nn.functional.one_hot(axes, width).to(readout.direction)
+        chosen = [replace(readout, direction=one) for one in basis]
         rows.append(
             replacement.source_contributions(chosen).detach().float().cpu().numpy()[:, columns]
         )
@@ -384,10 +388,10 @@ def _head_vectors_of_sources(
 
 
 def _write_notes(
-    tracer: SourceTracer, found: TracedEffects, begun: _PreparedStart, there: int, shown: int
+    tracer: SourceTracer, found: TracedEffects, prepared: _PreparedStart, there: int, shown: int
 ) -> tuple[str, ...]:
     notes = []
-    if begun.score is not None:
+    if prepared.score is not None:
         notes.append(
             "The query's side and the key's side each make up the whole score, with the "
             "other side fixed; effects are summed over both."

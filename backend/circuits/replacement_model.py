@@ -131,24 +131,26 @@ class ReplacementModel:
         self._leaves = self._forward(self.rows)
         self._check_affine()
 
-    def cut_gradients(self, numbers: Sequence[LinearReadout]) -> list[Float[Tensor, "n pos width"]]:
+    def cut_gradients(
+        self, readouts: Sequence[LinearReadout]
+    ) -> list[Float[Tensor, "n pos width"]]:
         """Return for each cut the gradients of at most `rows` readouts with respect to the
         activation written there."""
-        assert 0 < len(numbers) <= self.rows
+        assert 0 < len(readouts) <= self.rows
         total = self._leaves[0].new_zeros(())
-        for row, one in enumerate(numbers):
+        for row, one in enumerate(readouts):
             at = self._live[one.hook][row, one.position]
             total = total + at @ one.direction.to(at.dtype)
         found = torch.autograd.grad(total, self._leaves, retain_graph=True, allow_unused=True)
         return [
-            torch.zeros_like(leaf[: len(numbers)]) if g is None else g[: len(numbers)]
+            torch.zeros_like(leaf[: len(readouts)]) if g is None else g[: len(readouts)]
             for g, leaf in zip(found, self._leaves, strict=True)
         ]
 
-    def source_contributions(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
+    def source_contributions(self, readouts: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
         """Return the contribution of every source to each readout, [readout, source]: features,
         then error terms, then tokens."""
-        pulled = self.cut_gradients(numbers)
+        pulled = self.cut_gradients(readouts)
         pairs = list(zip(self.sites, pulled, strict=True))
         features = [
             site.feature_contributions(g) for site, g in pairs if site.activations is not None
@@ -158,11 +160,12 @@ class ReplacementModel:
         return torch.cat([*features, *errors, *tokens], 1)
 
     @torch.no_grad()
-    def values(self, numbers: Sequence[LinearReadout]) -> Float[Tensor, "n"]:
+    def values(self, readouts: Sequence[LinearReadout]) -> Float[Tensor, "n"]:
         """Return the values of the readouts, such as a feature's pre-activation or a logit."""
-        read = [self._live[one.hook][0, one.position].detach() for one in numbers]
+        read = [self._live[one.hook][0, one.position].detach() for one in readouts]
         found = [
-            h @ one.direction.to(h.dtype) + one.offset for h, one in zip(read, numbers, strict=True)
+            h @ one.direction.to(h.dtype) + one.offset
+            for h, one in zip(read, readouts, strict=True)
         ]
         return torch.stack(found)
 
@@ -213,21 +216,21 @@ class ReplacementModel:
             i: (torch.randn(h.shape, generator=generator, dtype=torch.float32).to(h) * h.std())
             for i, h in enumerate(shapes)
         }
-        numbers = []
+        readouts = []
         for hook in self._reads[-self.rows :]:
             width = self._live[hook].shape[-1]
             direction = torch.randn(width, generator=generator).to(self._live[hook])
-            numbers.append(LinearReadout(hook, self.tokens.shape[1] - 1, direction))
-        if not numbers:
+            readouts.append(LinearReadout(hook, self.tokens.shape[1] - 1, direction))
+        if not readouts:
             return
-        pulled = self.cut_gradients(numbers)
+        pulled = self.cut_gradients(readouts)
         slope = torch.stack([(g * push[i]).sum((-1, -2)) for i, g in enumerate(pulled)]).sum(0)
         kept, logits = dict(self._live), self.logits
 
         def gave(factor: float) -> Tensor:
             with torch.no_grad():
                 self._forward(1, {i: factor * one for i, one in push.items()})
-            return self.values(numbers)
+            return self.values(readouts)
 
         check_affine(self.lm, gave, slope)
         self._live.clear()

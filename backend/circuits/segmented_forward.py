@@ -42,14 +42,14 @@ class SegmentedForward:
 def run_segmented_forward(
     lm: LanguageModel,
     sites: Sequence[DictionaryOnPrompts],
-    some: CircuitPromptSet,
+    prompts: CircuitPromptSet,
     copies: int = 1,
     frozen_model: FrozenModel | None = None,
     push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
 ) -> SegmentedForward:
     """Run the prompts in a segmented forward pass. `frozen_model` freezes patterns and norms (one
     prompt only); `push` is added to the outputs of dictionaries."""
-    rows = copies * len(some)
+    rows = copies * len(prompts)
     leaves = [
         torch.zeros(rows, *site.activations.h.shape[1:], device=site.slot.device).requires_grad_()
         for site in sites
@@ -67,8 +67,8 @@ def run_segmented_forward(
     if frozen_model is not None:
         wanted = [lm.canonical(site.dictionary.hook_name) for site in sites]
         edits = frozen_model.build_edits(live, list(dict.fromkeys(wanted)), edits)
-    tokens = some.batch.prompts.tokens.repeat(copies, 1)
-    tape.value = some.batch.target(lm.logits(tokens, edits))
+    tokens = prompts.batch.prompts.tokens.repeat(copies, 1)
+    tape.value = prompts.batch.target(lm.logits(tokens, edits))
     return tape
 
 

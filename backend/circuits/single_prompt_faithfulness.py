@@ -65,8 +65,8 @@ def measure_single_prompt_faithfulness(
     likeliest next tokens together. Raises InputError for two dictionaries that write to one hook
     point.
     """
-    aims = select_logit_targets(engine, text, answers, against)
-    examples = build_single_prompt(engine, text, aims)
+    logit_targets = select_logit_targets(engine, text, answers, against)
+    examples = build_single_prompt(engine, text, logit_targets)
     used = dictionaries_of(engine, circuit.dictionaries)
     baselines = NodeBaselines(engine.lm, used, "zero", examples)
     kept, _ = build_circuit_node_table(circuit, [one.name for one in used])
@@ -74,25 +74,25 @@ def measure_single_prompt_faithfulness(
     ablation = ComplementAblation(engine.lm, baselines, examples)
     size = len(kept)
     nulls = [size] if size else []
-    run = partial(
+    measure_curves = partial(
         measure_faithfulness_curves, table=table, nulls=nulls, draws=draws, on_progress=on_progress
     )
-    proof = run(ablation, sizes=[*log_spaced_sizes(size), size])
-    held = run(freeze_complement_ablation(ablation), sizes=nulls)
-    here = proof.point_at(size, "count")
+    curves = measure_curves(ablation, sizes=[*log_spaced_sizes(size), size])
+    frozen_curves = measure_curves(freeze_complement_ablation(ablation), sizes=nulls)
+    full_point = curves.point_at(size, "count")
     nodes, check = ablate_circuit_nodes(engine, baselines, examples, circuit, kept)
     return replace(
         circuit,
         nodes=nodes,
         effect_check=check,
         baseline="zero",
-        clean=proof.clean,
-        empty=proof.empty,
-        curves=proof.points,
-        faithfulness=proof.figures.get(size),
-        completeness=here and here.completeness,
-        held=held.points,
-        held_faithfulness=held.figures.get(size),
+        clean=curves.clean,
+        empty=curves.empty,
+        curves=curves.points,
+        faithfulness=curves.figures.get(size),
+        completeness=full_point and full_point.completeness,
+        held=frozen_curves.points,
+        held_faithfulness=frozen_curves.figures.get(size),
         facts={**circuit.facts, **record_target_facts(examples, answers, against)},
         notes=(
             *circuit.notes,
@@ -149,13 +149,13 @@ def select_logit_targets(
 
 
 def build_single_prompt(
-    engine: LocalEngine, text: TokenizedText, aims: Sequence[LogitTarget]
+    engine: LocalEngine, text: TokenizedText, logit_targets: Sequence[LogitTarget]
 ) -> CircuitPromptSet:
     """Build the prompt set of one prompt, with slots by position and the weighted sum of the logit
     targets as its target metric."""
     prompts = PaddedPrompts.of([text])
-    ids = [token for aim in aims for token in aim.ids]
-    weights = [aim.weight * part for aim in aims for part in aim.parts]
+    ids = [token for target in logit_targets for token in target.ids]
+    weights = [target.weight * part for target in logit_targets for part in target.parts]
     slot = torch.arange(prompts.tokens.shape[1])[None].masked_fill(~prompts.counted, -1)
     shown = build_circuit_prompt(engine.lm.tokenizer, text)
     target = TargetMetric([ids], None, prompts.last, [weights], engine.lm.n_nameable)

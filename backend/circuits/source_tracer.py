@@ -182,14 +182,14 @@ class SourceTracer:
         values[at] = np.array(self.values)[rows]
         return TracedEffects(kept, effects, values, untraced_share)
 
-    def _trace_readouts(self, numbers: list[LinearReadout], made_up: list[float]) -> None:
+    def _trace_readouts(self, readouts: list[LinearReadout], made_up: list[float]) -> None:
         """Trace some readouts: compute their rows of direct effects, with the divisor of each."""
-        found = self.replacement.source_contributions(numbers).detach().float().cpu().numpy()
+        found = self.replacement.source_contributions(readouts).detach().float().cpu().numpy()
         at = slice(len(self.values), len(self.values) + len(found))
         self.rows[at] = found
         by_size = self.rule == "influence"
         self.scale[at] = np.maximum(np.abs(found).sum(1), TINY) if by_size else made_up
-        self.values += self.replacement.values(numbers).tolist()
+        self.values += self.replacement.values(readouts).tolist()
 
     def _rank_features(self) -> Int[np.ndarray, "m"]:
         """Return the features still to be traced, the most important first, without those of no

@@ -144,7 +144,7 @@ def find_sparse_feature_circuit(
     )
     ablation = ComplementAblation(engine.lm, baselines, second)
     size = len(kept)
-    proof = measure_faithfulness_curves(
+    curves = measure_faithfulness_curves(
         ablation,
         table,
         [*log_spaced_sizes(len(table)), size],
@@ -154,7 +154,7 @@ def find_sparse_feature_circuit(
         seed=settings.seed,
         on_progress=on_progress,
     )
-    return _build_circuit(engine, examples, dictionaries, settings, found, kept, between, proof)
+    return _build_circuit(engine, examples, dictionaries, settings, found, kept, between, curves)
 
 
 def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dictionary]:
@@ -206,7 +206,7 @@ def _build_circuit(
     found: RefinedEffects,
     kept: NodeTable,
     between: EdgeWeights,
-    proof: FaithfulnessCurves,
+    curves: FaithfulnessCurves,
 ) -> Circuit:
     target = describe_target(examples)
     layers = {one.name: layer_of_hook(one.hook_out) or 0 for one in dictionaries}
@@ -217,10 +217,10 @@ def _build_circuit(
         "logit",
         engine.lm.n_layers,
         label=target,
-        value=proof.clean.value,
+        value=curves.clean.value,
     )
     edges = _build_edges(between, [*nodes, goal], settings.edges, settings.seed)
-    here = proof.point_at(len(kept), settings.errors)
+    full_point = curves.point_at(len(kept), settings.errors)
     return Circuit(
         method=METHOD,
         model=engine.lm.name,
@@ -232,15 +232,15 @@ def _build_circuit(
         dictionaries=tuple(one.name for one in dictionaries),
         slots=examples.names,
         effect_means=EFFECT_MEANING,
-        clean=proof.clean,
-        empty=proof.empty,
-        faithfulness=proof.figures.get(len(kept)),
-        completeness=here and here.completeness,
+        clean=curves.clean,
+        empty=curves.empty,
+        faithfulness=curves.figures.get(len(kept)),
+        completeness=full_point and full_point.completeness,
         error_share={one.name: one.error_share for one in found.found},
-        curves=proof.points,
+        curves=curves.points,
         effect_check=found.check,
         facts=_collect_facts(examples, settings, found, between.n),
-        notes=_write_notes(engine, examples, dictionaries, settings, found, kept, edges, proof),
+        notes=_write_notes(engine, examples, dictionaries, settings, found, kept, edges, curves),
     )
 
 
@@ -339,7 +339,7 @@ def _write_notes(
     found: RefinedEffects,
     kept: NodeTable,
     edges: Sequence[CircuitEdge],
-    proof: FaithfulnessCurves,
+    curves: FaithfulnessCurves,
 ) -> tuple[str, ...]:
     """Return the notes of a sparse feature circuit on what it does not cover and what was cut."""
     notes = describe_logit_cap(engine.lm, CAPPED_TARGET_NOTE)
@@ -361,7 +361,7 @@ def _write_notes(
         notes.append(f"The strongest {few} of {all_} nodes by |effect|.")
     if len(edges) == settings.edges:
         notes.append(f"The strongest {_format_count(settings.edges)} edges; there are more.")
-    if not proof.is_defined:
+    if not curves.is_defined:
         notes.append(
             "The whole model is not clearly better than the empty circuit (3 standard "
             "errors), so faithfulness is not defined."

@@ -139,14 +139,14 @@ class _WeightPathSearch:
 
     def start_path(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
         """Return the weight path that consists of the start alone."""
-        node, number = prepare_single_start(self.lm, list(self.known.values()), text, start)
+        node, readout = prepare_single_start(self.lm, list(self.known.values()), text, start)
         if isinstance(start, FeatureStart):
             d = self.known[start.feature.dictionary]
             direction = self._stream_direction(d, start.feature.index, start.position)
             before = hook_order(self.lm, d.hook_name)
         else:
-            direction, before = self._logit_direction(number), len(BLOCK_ORDER) * self.lm.n_layers
-        return WeightPath((node,), float("nan"), direction, number.position, before)
+            direction, before = self._logit_direction(readout), len(BLOCK_ORDER) * self.lm.n_layers
+        return WeightPath((node,), float("nan"), direction, readout.position, before)
 
     def find_steps(self, path: WeightPath, most: int) -> list[WeightPath]:
         """Return the strongest continuations of a weight path back from its source."""
@@ -247,13 +247,13 @@ class _WeightPathSearch:
         norm = find_norm_before_hook(self.lm, d.hook_name)
         return row if norm is None else row / self.frozen_model.norms[norm[0]].length[0, position]
 
-    def _logit_direction(self, number: LinearReadout) -> Float[Tensor, "d_model"]:
+    def _logit_direction(self, readout: LinearReadout) -> Float[Tensor, "d_model"]:
         """Return the direction of the residual stream that a logit reads, with the final norm's
         scale."""
         weight = norm_gain(self.lm, FINAL_NORM)
-        row = number.direction.float() * (1 if weight is None else weight)
+        row = readout.direction.float() * (1 if weight is None else weight)
         row = row - row.mean() if self.lm.is_layer_norm else row
-        return row / self.frozen_model.norms[FINAL_NORM].length[0, number.position]
+        return row / self.frozen_model.norms[FINAL_NORM].length[0, readout.position]
 
     def _build_node(self, site: CutSite, at: int, feature: int | None, value: float) -> CircuitNode:
         if feature is not None:
