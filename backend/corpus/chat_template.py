@@ -62,8 +62,8 @@ def label_speakers(tokenizer: Any, messages: Sequence[ChatMessage], rendered: st
     """
     spans, begin = [], 0
     for n, message in enumerate(messages, 1):
-        part = str(tokenizer.apply_chat_template([dict(m) for m in messages[:n]], tokenize=False))
-        end = max(begin, _common_prefix_length(rendered, part))
+        prefix = str(tokenizer.apply_chat_template([dict(m) for m in messages[:n]], tokenize=False))
+        end = max(begin, _common_prefix_length(rendered, prefix))
         low, high = _locate_content(tokenizer, message["content"], rendered, begin, end)
         spans.append((low, high, message["role"]))
         begin = end
@@ -74,15 +74,15 @@ def label_speakers(tokenizer: Any, messages: Sequence[ChatMessage], rendered: st
     ]
 
 
-def _common_prefix_length(whole: str, part: str) -> int:
+def _common_prefix_length(left: str, right: str) -> int:
     """Return how many characters two renderings have in common at the beginning: a template may
     close the last turn differently."""
-    same = 0
-    for a, b in zip(whole, part, strict=False):
+    length = 0
+    for a, b in zip(left, right, strict=False):
         if a != b:
             break
-        same += 1
-    return same
+        length += 1
+    return length
 
 
 def _locate_content(
@@ -96,7 +96,7 @@ def _locate_content(
     region, words = text[begin:end], content.strip()
     for special in tokenizer.all_special_tokens:
         region = region.replace(str(special), "\0" * len(str(special)))
-    at = region.rfind(words) if words else len(region)
-    if at < 0:
+    found_at = region.rfind(words) if words else len(region)
+    if found_at < 0:
         return begin, end
-    return begin + at, begin + at + len(words)
+    return begin + found_at, begin + found_at + len(words)

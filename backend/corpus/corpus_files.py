@@ -108,7 +108,7 @@ def read_parquet(path: Path, id: str, columns: RowColumns) -> Iterator[Document]
 
     try:
         with pq.ParquetFile(path) as file:
-            wanted = columns.wanted(file.schema_arrow.names)
+            wanted = columns.needed_columns(file.schema_arrow.names)
             if not wanted or wanted == [columns.template]:
                 raise missing_column_error(str(path), columns.text, file.schema_arrow.names)
             number = 0

@@ -33,7 +33,7 @@ class RowColumns:
     render: RenderChat | None = None
     decode: DecodeIds | None = None
 
-    def wanted(self, names: Sequence[str]) -> list[str]:
+    def needed_columns(self, names: Sequence[str]) -> list[str]:
         """Return those of the table's column names that a document needs."""
         outer = self.text if self.text in names else self.text.split(".")[0]
         return [name for name in (outer, CHAT_COLUMN, self.template) if name in names]

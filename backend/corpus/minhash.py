@@ -62,8 +62,8 @@ def minhash_sketch(normal: str) -> UInt32[np.ndarray, "hashes"]:
     shingles = _hash_shingles(_hash_words(normal.encode("utf-8", "surrogatepass")))
     smallest = np.full(SKETCH_HASHES, 2**32 - 1, np.uint64)
     for start in range(0, len(shingles), SHINGLES_PER_CHUNK):
-        some = shingles[start : start + SHINGLES_PER_CHUNK]
-        hashes = (_FACTORS[:, None] * some[None, :] + _SHIFTS[:, None]) >> np.uint64(32)
+        chunk = shingles[start : start + SHINGLES_PER_CHUNK]
+        hashes = (_FACTORS[:, None] * chunk[None, :] + _SHIFTS[:, None]) >> np.uint64(32)
         np.minimum(smallest, hashes.min(axis=1), out=smallest)
     return smallest.astype(np.uint32)
 

@@ -65,17 +65,19 @@ class PlanWriter:
 
     def _within_budget(self, draft: SequenceDraft) -> list[SequenceSegment]:
         """Return the draft's segments, cut so that the plan's token budget is not exceeded."""
-        kept = []
+        segments = []
         before = self.left
         for segment in draft.segments:
             if self.left == 0:
                 break
-            seen = np.cumsum(self._specials.counted(segment.tokens))
-            stop = int(np.searchsorted(seen, self.left)) + 1  # up to the last token that is needed
-            kept.append(SequenceSegment(segment.document, segment.start, segment.tokens[:stop]))
-            self.left -= int(seen[min(stop, len(seen)) - 1])
+            n_counted = np.cumsum(self._specials.counted(segment.tokens))
+            stop = (
+                int(np.searchsorted(n_counted, self.left)) + 1
+            )  # up to the last token that is needed
+            segments.append(SequenceSegment(segment.document, segment.start, segment.tokens[:stop]))
+            self.left -= int(n_counted[min(stop, len(n_counted)) - 1])
         self.counted[draft.side] += before - self.left
-        return kept if self.left < before else []
+        return segments if self.left < before else []
 
     def _note(self, segments: list[SequenceSegment], side: int, length: int, position: int) -> None:
         """Record a written sequence and its segments in the plan's arrays."""
@@ -105,7 +107,9 @@ class PlanWriter:
         lines = "".join(dump_json(id, ascii_only=True) + "\n" for id in used)
         (self._folder / DOCUMENT_IDS_FILE).write_text(lines, "utf-8")
         self._digest.update(lines.encode())
-        whole = facts | {"n_documents": len(self.documents), "digest": self._digest.hexdigest()}
+        all_facts = facts | {"n_documents": len(self.documents), "digest": self._digest.hexdigest()}
         unfinished = self._folder / f"{PLAN_FILE}.part"
-        unfinished.write_text(dump_json(whole, indent=2, sort_keys=True, ascii_only=True), "utf-8")
+        unfinished.write_text(
+            dump_json(all_facts, indent=2, sort_keys=True, ascii_only=True), "utf-8"
+        )
         unfinished.replace(self._folder / PLAN_FILE)

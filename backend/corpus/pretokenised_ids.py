@@ -43,5 +43,5 @@ def is_token_ids(value: object) -> TypeGuard[Sequence[int]]:
     return (
         isinstance(value, Sequence)
         and not isinstance(value, str | bytes)
-        and all(type(one) is int and 0 <= one < 2**31 for one in value)
+        and all(type(element) is int and 0 <= element < 2**31 for element in value)
     )

@@ -121,7 +121,7 @@ class SequencePacker:
             draft.add(SequenceSegment(run.document, start, tokens[start:stop]))
             start = stop
 
-    def rest(self) -> Iterator[SequenceDraft]:
+    def finish(self) -> Iterator[SequenceDraft]:
         """Yield the sequences that are still open at the end."""
         for side in (0, 1):
             if self._open[side].segments:

@@ -60,21 +60,21 @@ def plan_sequences(
         "corpus": corpus.name,
     }
     try:
-        read = TokenFile(raw, corpus, tokenizer, specials)
-        wanted = tokens
-        while wanted:  # repeated only where gaps and dropped remainders left the plan short
-            more = read.read_until(wanted)
+        token_file = TokenFile(raw, corpus, tokenizer, specials)
+        target = tokens
+        while target:  # repeated only where gaps and dropped remainders left the plan short
+            has_more = token_file.read_until(target)
             if d_vocab is not None:
-                check_token_ids([read.largest], d_vocab)
+                check_token_ids([token_file.largest], d_vocab)
             with PlanWriter(folder, specials, tokens) as writer:
-                warnings = _write_sequences(read, writer, context_size, pack, seed)
-                wanted = read.counted + 2 * writer.left if writer.left and more else 0
-                if not wanted:
+                warnings = _write_sequences(token_file, writer, context_size, pack, seed)
+                target = token_file.counted + 2 * writer.left if writer.left and has_more else 0
+                if not target:
                     facts["n_tokens"] = tokens - writer.left
                     facts["warnings"] = warnings + _describe_shortcomings(
-                        read, writer, corpus.name, tokens
+                        token_file, writer, corpus.name, tokens
                     )
-                    writer.finish(read.ids, facts)
+                    writer.finish(token_file.ids, facts)
     finally:
         raw.unlink(missing_ok=True)
     return SequencePlan.load(folder)
@@ -94,20 +94,20 @@ def _check_sizes(context_size: int, tokens: int, bos: int | None) -> None:
 
 
 def _write_sequences(
-    read: TokenFile, writer: PlanWriter, context_size: int, pack: bool, seed: int
+    token_file: TokenFile, writer: PlanWriter, context_size: int, pack: bool, seed: int
 ) -> list[str]:
     """Write the sequences of the documents read so far, up to the token budget. Returns warnings
     for the user."""
-    room = context_size - (read.specials.bos is not None)
-    runs, warnings = _divide_into_runs(read, context_size, room, seed)
+    room = context_size - (token_file.specials.bos is not None)
+    runs, warnings = _divide_into_runs(token_file, context_size, room, seed)
     packer = SequencePacker(room)
-    for parts, tokens in zip(runs, read.documents(), strict=True):
+    for parts, tokens in zip(runs, token_file.documents(), strict=True):
         for run in parts:
             for draft in packer.add(run, tokens) if pack else cut_run(run, tokens, room):
                 writer.add(draft)
         if writer.left == 0:
             break
-    for draft in packer.rest():
+    for draft in packer.finish():
         writer.add(draft)
     if pack:
         warnings.append(
@@ -117,25 +117,25 @@ def _write_sequences(
 
 
 def _divide_into_runs(
-    read: TokenFile, context_size: int, room: int, seed: int
+    token_file: TokenFile, context_size: int, room: int, seed: int
 ) -> tuple[list[list[DocumentRun]], list[str]]:
     """Return the runs of every document (see `sequence_layout`) by the rule for few documents or
     for many, and warnings for the user."""
-    lengths = read.lengths()
-    keys = read.groups.keys()
+    lengths = token_file.lengths()
+    keys = token_file.groups.keys()
     side = assign_sides(keys, lengths, seed)
     groups = len(np.unique(keys))
-    if len(lengths) < FEW_DOCUMENTS and not all(read.generated):
+    if len(lengths) < FEW_DOCUMENTS and not all(token_file.generated):
         block = sequences_per_block(lengths, room)
         runs = block_runs(lengths, side, block * room, context_size)
-        whole = whole_document_runs(lengths, side)
-        few = (
+        whole_runs = whole_document_runs(lengths, side)
+        warning = (
             f"Only {_count_noun(len(lengths), 'document')}: both splits hold parts of the same "
             f"documents, in blocks of {_count_noun(block, 'sequence')} separated by gaps of "
             f"{context_size} tokens."
         )
-        pairs = zip(read.generated, whole, runs, strict=True)
-        return [one if made else many for made, one, many in pairs], [few]
+        pairs = zip(token_file.generated, whole_runs, runs, strict=True)
+        return [one if generated else many for generated, one, many in pairs], [warning]
     warnings = []
     if groups < FEW_DOCUMENTS:
         warnings.append(
@@ -146,7 +146,7 @@ def _divide_into_runs(
 
 
 def _describe_shortcomings(
-    read: TokenFile, writer: PlanWriter, name: str, tokens: int
+    token_file: TokenFile, writer: PlanWriter, name: str, tokens: int
 ) -> list[str]:
     """Return sentences about a plan's shortcomings: too few tokens, uneven splits, stray special
     tokens. Raises InputError where there is no token at all."""
@@ -155,16 +155,18 @@ def _describe_shortcomings(
         raise InputError(
             f"Corpus {name!r} contains no token that counts: only BOS and special tokens."
         )
-    found = []
+    sentences = []
     if writer.left:
-        found.append(f"The corpus gave {total:,} tokens, fewer than the {tokens:,} requested.")
+        sentences.append(f"The corpus gave {total:,} tokens, fewer than the {tokens:,} requested.")
     share = min(writer.counted) / total
     if share < MIN_SPLIT_SHARE:
         split = ("explain", "score")[int(np.argmin(writer.counted))]
-        found.append(f"Only {share:.1%} of the tokens are in split {split!r}.")
-    if read.stray:
-        found.append(f"{_count_noun(read.stray, 'special token')} came from the corpus's own text.")
-    return found
+        sentences.append(f"Only {share:.1%} of the tokens are in split {split!r}.")
+    if token_file.stray:
+        sentences.append(
+            f"{_count_noun(token_file.stray, 'special token')} came from the corpus's own text."
+        )
+    return sentences
 
 
 def _count_noun(n: int, noun: str) -> str:

@@ -52,12 +52,12 @@ def measure_accuracy(
     )
     pair, top = 0, 0
     for length in {len(row) for row in rows}:  # prompts of one length together, without padding
-        at = [number for number, row in enumerate(rows) if len(row) == length]
-        ids = torch.tensor([rows[number] for number in at])
+        numbers = [number for number, row in enumerate(rows) if len(row) == length]
+        ids = torch.tensor([rows[number] for number in numbers])
         logits = model(ids, logits_to_keep=1).logits[:, -1]
-        answer, wrong = (logits.gather(1, column[:, None]) for column in sides[at].T)
+        answer, wrong = (logits.gather(1, column[:, None]) for column in sides[numbers].T)
         pair += int((answer > wrong).sum())
-        top += int((logits.argmax(-1) == sides[at, 0]).sum())
+        top += int((logits.argmax(-1) == sides[numbers, 0]).sum())
     return TaskAccuracy(pair / len(prompts), top / len(prompts), len(prompts))
 
 
@@ -88,11 +88,11 @@ def load_demo_dictionary(plan: DemoDictionaryPlan) -> Reconstruct:
     sae = SAE.load_from_disk(WEIGHTS / plan.name)
     sae.turn_off_forward_pass_hook_z_reshaping()
 
-    def run(x: Float[Tensor, "row d_in"]) -> tuple[Tensor, Tensor]:
+    def encode_decode(x: Float[Tensor, "row d_in"]) -> tuple[Tensor, Tensor]:
         features = sae.encode(x)
         return features, sae.decode(features)
 
-    return run
+    return encode_decode
 
 
 @torch.inference_mode()
@@ -101,26 +101,30 @@ def measure_quality(
 ) -> DictionaryQuality:
     """Measure a dictionary's reconstruction quality: splice it into the model on `tokens` and
     compare the loss with mean ablation and zero ablation."""
-    run = load_demo_dictionary(plan)
-    got = collect_activations(lm, tokens, [plan.hook, plan.hook_out])
-    x, y = got[plan.hook], got[plan.hook_out]
-    features, guess = run(x)
+    encode_decode = load_demo_dictionary(plan)
+    acts = collect_activations(lm, tokens, [plan.hook, plan.hook_out])
+    x, y = acts[plan.hook], acts[plan.hook_out]
+    features, reconstruction = encode_decode(x)
     mean = y.mean(0)
-    left = (y - guess).pow(2).sum() / (y - mean).pow(2).sum()
+    unexplained = (y - reconstruction).pow(2).sum() / (y - mean).pow(2).sum()
 
-    def instead(batch: DemoBatch, put: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def make_edit(
+        batch: DemoBatch, replace: Callable[[Tensor], Tensor]
+    ) -> Callable[[Tensor], Tensor]:
         keep = counted_token_mask(lm, batch)[..., None]
         source = lm.activations(batch, [plan.hook])[plan.hook]
-        return lambda act: torch.where(keep, put(source), act)
+        return lambda act: torch.where(keep, replace(source), act)
 
-    puts = (lambda x: run(x)[1], lambda x: mean, lambda x: torch.zeros(()))
+    replacements = (lambda x: encode_decode(x)[1], lambda x: mean, lambda x: torch.zeros(()))
     clean = _mean_loss(lm, tokens)
     spliced, by_mean, by_zero = (
-        _mean_loss(lm, tokens, lambda batch, put=put: {plan.hook_out: instead(batch, put)})
-        for put in puts
+        _mean_loss(
+            lm, tokens, lambda batch, replace=replace: {plan.hook_out: make_edit(batch, replace)}
+        )
+        for replace in replacements
     )
     return DictionaryQuality(
-        explained_variance=1 - float(left),
+        explained_variance=1 - float(unexplained),
         l0=float((features != 0).sum(1).float().mean()),
         delta_ce=spliced - clean,
         recovered_mean=(by_mean - spliced) / (by_mean - clean),

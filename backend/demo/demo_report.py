@@ -92,8 +92,8 @@ def format_tables(figures: Figures) -> str:
     ]
     for name, row in figures["dictionaries"].items():
         cells = [
-            f"{row[key]:{form}} ({row[f'stdlib_{key}']:{form}})"
-            for key, form in (
+            f"{row[key]:{spec}} ({row[f'stdlib_{key}']:{spec}})"
+            for key, spec in (
                 ("explained_variance", ".3f"),
                 ("l0", ".1f"),
                 ("delta_ce", ".3f"),

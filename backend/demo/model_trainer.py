@@ -80,14 +80,14 @@ def packed_batches(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> 
 def _packed_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
     """Yield rows of CONTEXT_TOKENS token ids, cut from the texts packed end to end."""
     bos = tokenizer("")["input_ids"][0]
-    rest: list[int] = []
+    buffer: list[int] = []
     for text in texts:
-        rest += tokenizer(text, truncation=True, max_length=CONTEXT_TOKENS)["input_ids"]
-        while len(rest) >= CONTEXT_TOKENS:
-            yield rest[:CONTEXT_TOKENS]
-            rest = rest[CONTEXT_TOKENS:]
-            if rest and rest[0] != bos:
-                rest = [bos, *rest]
+        buffer += tokenizer(text, truncation=True, max_length=CONTEXT_TOKENS)["input_ids"]
+        while len(buffer) >= CONTEXT_TOKENS:
+            yield buffer[:CONTEXT_TOKENS]
+            buffer = buffer[CONTEXT_TOKENS:]
+            if buffer and buffer[0] != bos:
+                buffer = [bos, *buffer]
 
 
 def padded_batches(
@@ -143,9 +143,9 @@ def run_training_steps(model: LlamaForCausalLM, batches: Iterator[DemoBatch], to
     for step, batch in zip(range(steps), batches, strict=False):
         loss = model(batch, labels=batch).loss
         loss.backward()
-        part = min(1.0, (step + 1) / WARM_UP_STEPS, 2 * (1 - step / steps))
+        rate_scale = min(1.0, (step + 1) / WARM_UP_STEPS, 2 * (1 - step / steps))
         for optimizer, rate in optimizers:
-            optimizer.param_groups[0]["lr"] = rate * part
+            optimizer.param_groups[0]["lr"] = rate * rate_scale
             optimizer.step()
         model.zero_grad(set_to_none=True)
         if step % 100 == 0:

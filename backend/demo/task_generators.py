@@ -157,10 +157,10 @@ def draw_induction(rng: random.Random, _kind: str) -> TemplateSlots:
     """Draw the task `induction`: a list of unrelated words is repeated, and the next word is the
     one that followed before."""
     items = rng.sample(word_lists.LIST_WORDS, rng.randint(4, 6))
-    at = rng.randint(1, len(items) - 1)
-    wrong = rng.choice([item for item in items if item != items[at]])
-    seq, part = " ".join(items), " ".join(items[:at])
-    return TemplateSlots(rng, seq=seq, part=part, answer=f" {items[at]}", wrong=f" {wrong}")
+    index = rng.randint(1, len(items) - 1)
+    wrong = rng.choice([item for item in items if item != items[index]])
+    seq, part = " ".join(items), " ".join(items[:index])
+    return TemplateSlots(rng, seq=seq, part=part, answer=f" {items[index]}", wrong=f" {wrong}")
 
 
 TASKS: dict[str, Callable[[random.Random, str], TemplateSlots]] = {

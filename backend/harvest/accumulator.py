@@ -96,11 +96,11 @@ class Accumulator:
 
     def _samples(self, triples: Triples, rows: TokenRows) -> None:
         """Add a chunk's activations to the token sample and to the pool of silent windows."""
-        drawn = true_indices(select_rows(rows.sampled, triples.token))
-        token, feature, value = (select_rows(column, drawn) for column in triples)
+        sampled = true_indices(select_rows(rows.in_token_sample, triples.token))
+        token, feature, value = (select_rows(column, sampled) for column in triples)
         self.sampled.add(feature, select_rows(rows.token_id, token), value.abs())
-        quiet = true_indices(select_rows(rows.silent, triples.token))
-        row, feature, value = (select_rows(column, quiet) for column in triples)
+        silent = true_indices(select_rows(rows.in_silent_pool, triples.token))
+        row, feature, value = (select_rows(column, silent) for column in triples)
         columns = (select_rows(rows.window, row), select_rows(rows.position, row), feature, value)
         names = ("window", "position", "feature", "value")
         self.silent.add({name: to_numpy(c) for name, c in zip(names, columns, strict=True)})
@@ -108,9 +108,9 @@ class Accumulator:
     def state(self) -> dict[str, np.ndarray]:
         """Return the accumulator's whole state as named arrays for a checkpoint, after merging its
         buffers."""
-        for kept in (self.top, self.ranged):
-            kept.table.merge()
-            kept.raise_bar()
+        for sampler in (self.top, self.ranged):
+            sampler.table.merge()
+            sampler.raise_bar()
         state = {f"statistics.{k}": to_numpy(v) for k, v in self.statistics.state().items()}
         for name, table in self._tables().items():
             state |= {f"{name}.{k}": v for k, v in table.rows._asdict().items()}
@@ -122,17 +122,17 @@ class Accumulator:
     def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
         """Merge the state of a checkpoint into this accumulator. The spool records of that state
         begin at word `spool_base` of the joined spools."""
-        part = lambda name: {  # noqa: E731
+        arrays_of = lambda name: {  # noqa: E731
             k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")
         }
-        self.statistics.add({k: torch.from_numpy(v) for k, v in part("statistics").items()})
+        self.statistics.add({k: torch.from_numpy(v) for k, v in arrays_of("statistics").items()})
         for name, table in self._tables().items():
-            rows = ContextCandidates(**part(name))
+            rows = ContextCandidates(**arrays_of(name))
             table.add(rows._replace(offset=rows.offset + spool_base))
             table.merge()
-        self.sampled.merge(**part("sampled"))
-        self.coactive.merge(**part("coactive"))
-        silent = part("silent")
+        self.sampled.merge(**arrays_of("sampled"))
+        self.coactive.merge(**arrays_of("coactive"))
+        silent = arrays_of("silent")
         self.silent.merge(silent, silent.pop("counts"))
         self.top.raise_bar()
         self.ranged.raise_bar()

@@ -23,7 +23,7 @@ class TokenRows:
 
     window: Int[Tensor, "row"]
     """Number of the token's window in the window grid, int32."""
-    hashed: Int[Tensor, "row"]
+    window_hash: Int[Tensor, "row"]
     """Hash of the token's window under the harvest's seed."""
     split: Int[Tensor, "row"]
     """Split of the token's document, int32: 0 explain, 1 score."""
@@ -31,19 +31,19 @@ class TokenRows:
     position: Int[Tensor, "row"]
     """Position of the token in its sequence, int32."""
     token_id: Int[Tensor, "row"]
-    first: Int[Tensor, "row"]
-    """Row where the token's document begins in this sequence; `end` is one past the row where that
-    document ends."""
-    end: Int[Tensor, "row"]
-    grid_first: Int[Tensor, "row"]
-    """Row where the token's grid window begins; `grid_end` is one past the row where that window
+    document_start: Int[Tensor, "row"]
+    """Row where the token's document begins in this sequence; `document_end` is one past the row
+    where that document ends."""
+    document_end: Int[Tensor, "row"]
+    window_start: Int[Tensor, "row"]
+    """Row where the token's grid window begins; `window_end` is one past the row where that window
     ends."""
-    grid_end: Int[Tensor, "row"]
+    window_end: Int[Tensor, "row"]
     level: Int[Tensor, "row"]
     """Level of the token for samples of tokens, int32: one token in 2^n has level n or more."""
-    sampled: Tensor
+    in_token_sample: Tensor
     """Whether the token belongs to the token sample: bool [row]."""
-    silent: Tensor
+    in_silent_pool: Tensor
     """Whether the token lies in a window of the silent pool: bool [row]."""
 
 
@@ -65,11 +65,11 @@ class ActivationRuns:
     run_slot: Int[Tensor, "run"]
     run_row: Int[Tensor, "run"]
     """Row of the first triple of each run, which identifies the run's window."""
-    place: Int[Tensor, "nnz"]
+    sort_key: Int[Tensor, "nnz"]
     """Sort key of every triple, feature << 32 | row, in ascending order; both signs of a feature
     are together."""
-    placed: Float[Tensor, "nnz"]
-    """Activation values in the order of `place`."""
+    sorted_value: Float[Tensor, "nnz"]
+    """Activation values in the order of `sort_key`."""
     signed: bool
 
     @property
@@ -94,10 +94,10 @@ def sort_into_runs(
     row = select_rows(triples.token.to(torch.int32), order)
     start = segment_starts(slot, select_rows(rows.window, row))
     size = value.abs()
-    place, placed = slot.long() << 32 | row, value
+    sort_key, sorted_value = slot.long() << 32 | row, value
     if signed:
         found = torch.sort((slot >> 1).long() << 32 | row)
-        place, placed = found.values, select_rows(value, found.indices)
+        sort_key, sorted_value = found.values, select_rows(value, found.indices)
     return ActivationRuns(
         slot=slot,
         row=row,
@@ -108,7 +108,7 @@ def sort_into_runs(
         peak=segment_max(size, start),
         run_slot=select_rows(slot, start),
         run_row=select_rows(row, start),
-        place=place,
-        placed=placed,
+        sort_key=sort_key,
+        sorted_value=sorted_value,
         signed=signed,
     )

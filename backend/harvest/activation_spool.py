@@ -44,9 +44,9 @@ class ActivationSpool:
         words[begin], words[begin + 1], words[begin + 2] = count, peak, start
         owner = np.repeat(np.arange(len(count)), count)
         within = np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
-        at = begin[owner] + HEADER_WORDS + within
-        words[at] = positions
-        words[at + count[owner]] = values.astype(np.float32).view(np.int32)
+        word_index = begin[owner] + HEADER_WORDS + within
+        words[word_index] = positions
+        words[word_index + count[owner]] = values.astype(np.float32).view(np.int32)
         offsets = begin + self.length
         self._file.write(words.tobytes())
         self.length += len(words)
@@ -78,20 +78,20 @@ class SpoolRecords:
         count = self._gather(offsets)
         owner = np.repeat(np.arange(len(offsets)), count)
         within = np.arange(len(owner)) - (np.cumsum(count) - count)[owner]
-        at = offsets[owner] + HEADER_WORDS + within
-        values = self._gather(at + count[owner]).view(np.float32)
+        word_index = offsets[owner] + HEADER_WORDS + within
+        values = self._gather(word_index + count[owner]).view(np.float32)
         peak, start = self._gather(offsets + 1), self._gather(offsets + 2)
-        return count, peak, start, self._gather(at), values
+        return count, peak, start, self._gather(word_index), values
 
-    def _gather(self, at: np.ndarray) -> np.ndarray:
+    def _gather(self, word_index: np.ndarray) -> np.ndarray:
         """Return the words at offsets that count through all spools."""
         if len(self._spools) == 1:
-            return np.asarray(self._spools[0][at])
-        out = np.empty(len(at), dtype=np.int32)
-        which = np.searchsorted(self._base, at, side="right") - 1
+            return np.asarray(self._spools[0][word_index])
+        out = np.empty(len(word_index), dtype=np.int32)
+        spool_number = np.searchsorted(self._base, word_index, side="right") - 1
         for number, words in enumerate(self._spools):
-            mine = which == number
-            out[mine] = words[at[mine] - self._base[number]]
+            in_spool = spool_number == number
+            out[in_spool] = words[word_index[in_spool] - self._base[number]]
         return out
 
 

@@ -101,8 +101,8 @@ class ActivationSums:
         self._count(self.score_octaves, select_rows(slot * N_OCTAVES + self.octaves(peak), score))
         if signed:
             key = (slot >> 1).long() << 32 | select_rows(rows.window, runs.run_row).long()
-            once, count = torch.sort(key).values.unique_consecutive(return_counts=True)
-            both = (once[count == 2] >> 32) * 2
+            window_keys, count = torch.sort(key).values.unique_consecutive(return_counts=True)
+            both = (window_keys[count == 2] >> 32) * 2
             self.n_windows_both.index_add_(0, both, torch.ones_like(both))
 
     @staticmethod
@@ -117,9 +117,9 @@ class ActivationSums:
 
     def add(self, state: dict[str, Tensor]) -> None:
         """Add the sums of another shard or checkpoint to these."""
-        for name, mine in self.state().items():
-            other = state[name].to(mine.device)
+        for name, own in self.state().items():
+            added = state[name].to(own.device)
             if name == "largest":
-                torch.maximum(mine, other, out=mine)
+                torch.maximum(own, added, out=own)
             else:
-                mine += other
+                own += added

@@ -68,11 +68,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     facts = {"next_batch": checkpoint.next_batch, "tokens": checkpoint.tokens}
     facts |= {"spooled": checkpoint.spooled, "names": names}
-    fresh = folder / "state.new"
-    save_file(arrays, fresh, metadata={"saefari": dump_json(facts, ascii_only=True)})
-    with fresh.open("rb") as handle:
+    new_file = folder / "state.new"
+    save_file(arrays, new_file, metadata={"saefari": dump_json(facts, ascii_only=True)})
+    with new_file.open("rb") as handle:
         os.fsync(handle.fileno())
-    fresh.replace(folder / "state.safetensors")
+    new_file.replace(folder / "state.safetensors")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -104,11 +104,11 @@ class WorkLock:
     long to wait for the other process before the error, in seconds.
     """
 
-    def __init__(self, folder: Path, what: str, patience_s: float = 0) -> None:
+    def __init__(self, folder: Path, description: str, patience_s: float = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "lock")
         self._pid = folder / "pid"
-        self._what = what
+        self._what = description
         self._patience_s = patience_s
 
     def __enter__(self) -> "WorkLock":

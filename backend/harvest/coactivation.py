@@ -110,10 +110,13 @@ class PairTable:
         if float((lengths.astype(float) ** 2).mean()) * DENSE_GAIN > self.d_sae**2:
             self._add_products(feature, length)
             return
-        for some in group_by_length(lengths):
-            rows = torch.from_numpy(some).to(row.device)
+        for numbers in group_by_length(lengths):
+            rows = torch.from_numpy(numbers).to(row.device)
             self._add_lists(
-                feature, select_rows(begin, rows), select_rows(length, rows), int(lengths[some[-1]])
+                feature,
+                select_rows(begin, rows),
+                select_rows(length, rows),
+                int(lengths[numbers[-1]]),
             )
 
     def _add_lists(self, feature: Tensor, begin: Tensor, length: Tensor, longest: int) -> None:
@@ -125,24 +128,24 @@ class PairTable:
         incremented together.
         """
         index, owner = expand_segments(begin, begin + length)
-        mine = select_rows(feature, index).to(torch.int32)
-        place = torch.arange(len(index), device=index.device)
-        place -= select_rows(torch.cumsum(length, 0) - length, owner)
-        ring, half = longest | 1, longest // 2
-        twice = mine.new_full((len(begin), 2 * ring), self.d_sae)
-        start = owner * (2 * ring) + place
-        twice.view(-1)[start] = mine
-        twice[:, ring:] = twice[:, :ring]
-        after = twice.view(-1).as_strided((twice.numel() - half + 1, half), (1, 1))
+        features = select_rows(feature, index).to(torch.int32)
+        position = torch.arange(len(index), device=index.device)
+        position -= select_rows(torch.cumsum(length, 0) - length, owner)
+        ring_size, half_turn = longest | 1, longest // 2
+        rings = features.new_full((len(begin), 2 * ring_size), self.d_sae)
+        start = owner * (2 * ring_size) + position
+        rings.view(-1)[start] = features
+        rings[:, ring_size:] = rings[:, :ring_size]
+        following = rings.view(-1).as_strided((rings.numel() - half_turn + 1, half_turn), (1, 1))
         narrow = torch.int16 if self.d_sae < 1 << 15 else torch.int32
-        order = torch.sort(mine.to(narrow), stable=True).indices
-        base, start = select_rows(mine, order) * (self.d_sae + 1), select_rows(start, order) + 1
-        one = torch.ones(1, dtype=torch.int32, device=feature.device)
-        step = max(1, KEYS_PER_UPDATE // max(1, half))
-        for low in range(0, len(order) if half else 0, step):
-            keys = select_rows(after, start[low : low + step])
+        order = torch.sort(features.to(narrow), stable=True).indices
+        base, start = select_rows(features, order) * (self.d_sae + 1), select_rows(start, order) + 1
+        ones = torch.ones(1, dtype=torch.int32, device=feature.device)
+        step = max(1, KEYS_PER_UPDATE // max(1, half_turn))
+        for low in range(0, len(order) if half_turn else 0, step):
+            keys = select_rows(following, start[low : low + step])
             keys += base[low : low + step, None]
-            self._table.index_add_(0, keys.view(-1), one.expand(keys.numel()))
+            self._table.index_add_(0, keys.view(-1), ones.expand(keys.numel()))
 
     def _add_products(self, feature: Tensor, length: Tensor) -> None:
         """Count the pairs of tokens on which many features fire, by a product of matrices of 0 and
@@ -161,9 +164,9 @@ class PairTable:
         count needs."""
         square = self._square()
         largest = int(square.max(initial=0))
-        kind = next(k for k in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(k).max)
+        dtype = next(k for k in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(k).max)
         return {
-            "triangle": square[np.tri(self.d_sae, dtype=bool)].astype(kind),
+            "triangle": square[np.tri(self.d_sae, dtype=bool)].astype(dtype),
             "active": self._active.cpu().numpy(),
         }
 
@@ -171,14 +174,14 @@ class PairTable:
         """Add the pair counts of another shard or checkpoint to this table."""
         square = np.zeros((self.d_sae, self.d_sae), dtype=np.int32)
         square[np.tri(self.d_sae, dtype=bool)] = triangle
-        mine = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
-        mine += torch.from_numpy(square).to(mine.device)
-        self._active += torch.from_numpy(active).to(mine.device)
+        counts = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
+        counts += torch.from_numpy(square).to(counts.device)
+        self._active += torch.from_numpy(active).to(counts.device)
 
     def joint(self) -> JointCounts:
         """Return the joint counts of all pairs of features, counted on every token."""
-        none = np.empty(0, dtype=np.int64)
-        return JointCounts(1.0, self._active.cpu().numpy(), self._square(), none, none, none)
+        empty = np.empty(0, dtype=np.int64)
+        return JointCounts(1.0, self._active.cpu().numpy(), self._square(), empty, empty, empty)
 
     def _square(self) -> np.ndarray:
         """Return the symmetric matrix of joint counts, [d_sae, d_sae], with zeros on the
@@ -217,43 +220,43 @@ class PairSample:
     def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
         """Count the co-active pairs of the sampled tokens of one chunk; `level` holds the level of
         each of the chunk's rows."""
-        of = select_rows(level, row)
-        drawn = true_indices(of >= self.level)
-        row, feature, of = (
-            select_rows(row, drawn),
-            select_rows(feature, drawn),
-            select_rows(of, drawn),
+        row_level = select_rows(level, row)
+        selected = true_indices(row_level >= self.level)
+        row, feature, row_level = (
+            select_rows(row, selected),
+            select_rows(feature, selected),
+            select_rows(row_level, selected),
         )
         if not len(row):
             return
-        flat = of.long() * self.d_sae + feature.long()
-        found = torch.bincount(flat, minlength=self.active.size).cpu().numpy()
-        self.active += found.reshape(self.active.shape).astype(np.int32)
+        flat = row_level.long() * self.d_sae + feature.long()
+        counts = torch.bincount(flat, minlength=self.active.size).cpu().numpy()
+        self.active += counts.reshape(self.active.shape).astype(np.int32)
         begin, length = token_entry_ranges(row)
         pairs = length * (length - 1) // 2
-        too_many = select_rows(of, begin)[pairs > MAX_SAMPLED_PAIRS]
+        too_many = select_rows(row_level, begin)[pairs > MAX_SAMPLED_PAIRS]
         if len(too_many):  # one token's pairs alone would not fit
             self._raise_level(int(too_many.max()) + 1)
         for first, last in split_into_blocks(
-            pairs.cpu().numpy(), select_rows(of, begin).cpu().numpy(), self
+            pairs.cpu().numpy(), select_rows(row_level, begin).cpu().numpy(), self
         ):
-            self._add_block(feature, of, begin[first:last], length[first:last])
+            self._add_block(feature, row_level, begin[first:last], length[first:last])
 
-    def _add_block(self, feature: Tensor, of: Tensor, begin: Tensor, length: Tensor) -> None:
+    def _add_block(self, feature: Tensor, row_level: Tensor, begin: Tensor, length: Tensor) -> None:
         """List the pairs of co-active features of one block of sampled tokens, and gather their
         keys."""
-        kept = true_indices(select_rows(of, begin) >= self.level)
-        if not len(kept):
+        selected = true_indices(select_rows(row_level, begin) >= self.level)
+        if not len(selected):
             return
-        begin, length = select_rows(begin, kept), select_rows(length, kept)
+        begin, length = select_rows(begin, selected), select_rows(length, selected)
         index, owner = expand_segments(begin, begin + length)
-        other, this = expand_segments(index + 1, select_rows(begin + length, owner))
+        second, entry = expand_segments(index + 1, select_rows(begin + length, owner))
         a, b = (
-            select_rows(feature, select_rows(index, this)).long(),
-            select_rows(feature, other).long(),
+            select_rows(feature, select_rows(index, entry)).long(),
+            select_rows(feature, second).long(),
         )
         low, high = torch.minimum(a, b), torch.maximum(a, b)
-        keys = select_rows(of, other).long() << 2 * _BITS | low << _BITS | high
+        keys = select_rows(row_level, second).long() << 2 * _BITS | low << _BITS | high
         self._raw.append(keys.cpu().numpy())
         self._n_raw += len(keys)
         if self._n_raw >= max(FLUSH_PAIRS, len(self.keys) // 2):

@@ -91,10 +91,10 @@ class ContextReservoir:
         self._buffer.append(new._replace(offset=-1 - np.arange(len(new.group))))
         self._buffered += len(new.group)
         self.merge()
-        fresh = np.flatnonzero(self.rows.offset < 0)
-        index = -1 - self.rows.offset[fresh]
+        new_rows = np.flatnonzero(self.rows.offset < 0)
+        index = -1 - self.rows.offset[new_rows]
         order = np.argsort(index)
-        self.rows.offset[fresh[order]] = write(index[order])
+        self.rows.offset[new_rows[order]] = write(index[order])
         return True
 
     @property
@@ -114,8 +114,8 @@ class ContextReservoir:
         kept = []
         for low, high in zip(edges[:-1], edges[1:], strict=True):
             a, b = np.searchsorted(self.rows.group, [low, high])
-            mine = (new.group >= low) & (new.group < high) if n_blocks > 1 else slice(None)
-            block = ContextCandidates.join([self.rows.take(slice(a, b)), new.take(mine)])
+            in_block = (new.group >= low) & (new.group < high) if n_blocks > 1 else slice(None)
+            block = ContextCandidates.join([self.rows.take(slice(a, b)), new.take(in_block)])
             kept.append(block.take(self._keep(block)))
         self.rows = ContextCandidates.join(kept)
 
@@ -198,8 +198,8 @@ def keep_by_octave(
         rest = np.flatnonzero(~kept)
         rest = rest[stable_order(cell[rest])]
         # Within a cell the uniform rows come before the rest, so they take its first places.
-        taken = np.bincount(cell[kept], minlength=int(cell.max(initial=-1)) + 1)
-        place = rank_within_groups(cell[rest]) + taken[cell[rest]]
+        n_uniform = np.bincount(cell[kept], minlength=int(cell.max(initial=-1)) + 1)
+        place = rank_within_groups(cell[rest]) + n_uniform[cell[rest]]
         kept[rest[place < per_octave]] = True
         return order[kept]
 

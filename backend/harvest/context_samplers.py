@@ -58,8 +58,8 @@ class TopContextSampler:
         chosen = true_indices(runs.peak >= select_rows(self._bar, group))
 
         def write(kept: np.ndarray) -> np.ndarray:
-            mine = select_rows(chosen, torch.from_numpy(kept).to(chosen.device))
-            return spool.append(*extract_centred_windows(mine, runs, rows, self.width))
+            selected = select_rows(chosen, torch.from_numpy(kept).to(chosen.device))
+            return spool.append(*extract_centred_windows(selected, runs, rows, self.width))
 
         if self.table.offer(candidates_from_runs(chosen, runs, rows, group), write):
             self.raise_bar()
@@ -112,15 +112,15 @@ class RangeContextSampler:
         """Offer the activation runs of one chunk to the reservoir of range contexts, and write the
         kept windows to the spool."""
         group = runs.run_slot * 2 + select_rows(rows.split, runs.run_row)
-        u = sampling_priority(select_rows(rows.hashed, runs.run_row), runs.run_slot)
+        u = sampling_priority(select_rows(rows.window_hash, runs.run_row), runs.run_slot)
         cell = group * N_OCTAVES + self._statistics.octaves(runs.peak)
         chosen = true_indices(
             u >= torch.minimum(select_rows(self._uniform, group), select_rows(self._octave, cell))
         )
 
         def write(kept: np.ndarray) -> np.ndarray:
-            mine = select_rows(chosen, torch.from_numpy(kept).to(chosen.device))
-            return spool.append(*extract_grid_windows(mine, runs, rows))
+            selected = select_rows(chosen, torch.from_numpy(kept).to(chosen.device))
+            return spool.append(*extract_grid_windows(selected, runs, rows))
 
         if self.table.offer(candidates_from_runs(chosen, runs, rows, group), write):
             self.raise_bar()
@@ -152,12 +152,14 @@ def second_largest_per_cell(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarr
     return second
 
 
-def kth_largest_per_group(group: np.ndarray, u: np.ndarray, k: int, like: Tensor) -> np.ndarray:
+def kth_largest_per_group(
+    group: np.ndarray, u: np.ndarray, k: int, thresholds: Tensor
+) -> np.ndarray:
     """Return the k-th largest priority `u` of each group, or 0 where a group has fewer than k rows.
     Rows must be sorted by group, then by falling `u`."""
-    count = np.bincount(group, minlength=len(like))
+    count = np.bincount(group, minlength=len(thresholds))
     begin, full = np.cumsum(count) - count, count >= k
-    bar = np.zeros(len(like), dtype=np.int32)
+    bar = np.zeros(len(thresholds), dtype=np.int32)
     bar[full] = u[begin[full] + k - 1]
     return bar
 
@@ -187,7 +189,7 @@ def find_peak_indices(chosen: Tensor, runs: ActivationRuns) -> Tensor:
 def extract_grid_windows(chosen: Tensor, runs: ActivationRuns, rows: TokenRows) -> WindowExtract:
     """Extract the activations of the fixed grid windows that the chosen runs lie in."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
-    start, stop = select_rows(rows.grid_first, peak_row), select_rows(rows.grid_end, peak_row)
+    start, stop = select_rows(rows.window_start, peak_row), select_rows(rows.window_end, peak_row)
     return extract_activations(chosen, peak_row, start, stop, runs, rows)
 
 
@@ -197,7 +199,10 @@ def extract_centred_windows(
     """Extract the activations in windows of `width` tokens centred on the peaks of the chosen runs,
     shifted where needed to stay inside their documents."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
-    first, end = select_rows(rows.first, peak_row), select_rows(rows.end, peak_row)
+    first, end = (
+        select_rows(rows.document_start, peak_row),
+        select_rows(rows.document_end, peak_row),
+    )
     start = torch.minimum(torch.maximum(peak_row - width // 2, first), end - width)
     start = torch.maximum(start, first)
     return extract_activations(
@@ -216,15 +221,15 @@ def extract_activations(
     """Extract all activations of the chosen runs' features in the rows [start, stop) of each
     window, of either sign, as numpy arrays on the host."""
     base = select_rows(runs.run_feature, chosen).long() << 32
-    low = torch.searchsorted(runs.place, base | start)
-    high = torch.searchsorted(runs.place, base | stop)
+    low = torch.searchsorted(runs.sort_key, base | start)
+    high = torch.searchsorted(runs.sort_key, base | stop)
     index, _ = expand_segments(low, high)
-    row = select_rows(runs.place, index) & 0xFFFFFFFF
+    row = select_rows(runs.sort_key, index) & 0xFFFFFFFF
     columns = (
         high - low,
         select_rows(rows.position, peak_row),
         select_rows(rows.position, start),
         select_rows(rows.position, row),
-        select_rows(runs.placed, index),
+        select_rows(runs.sorted_value, index),
     )
     return WindowExtract(*(column.cpu().numpy() for column in columns))

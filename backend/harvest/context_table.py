@@ -44,11 +44,11 @@ def select_contexts(accumulator: Accumulator) -> SelectedContexts:
     stratum = np.where(is_top, slot & 1 if signed else 0, 2).astype(np.int8)
     weights = np.concatenate([np.full(len(top.group), np.nan), weight])
     order = np.lexsort((rows.window, -rows.value, stratum, feature))
-    place = feature[order].astype(np.int64) * len(STRATA) + stratum[order]
+    stratum_key = feature[order].astype(np.int64) * len(STRATA) + stratum[order]
     return SelectedContexts(
         feature[order].astype(np.int32),
         stratum[order],
-        rank_within_groups(place).astype(np.int16),
+        rank_within_groups(stratum_key).astype(np.int16),
         weights[order].astype(np.float32),
         rows.take(order),
     )
@@ -69,10 +69,10 @@ def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = rank_within_groups(cell[order])
     groups, index = np.unique(rows.group, return_inverse=True)
-    have = np.zeros((len(groups), N_OCTAVES), dtype=np.int64)
-    np.add.at(have, (index, octave), 1)
+    available = np.zeros((len(groups), N_OCTAVES), dtype=np.int64)
+    np.add.at(available, (index, octave), 1)
     population = count_windows_by_octave(accumulator)[groups]
-    take = allocate_samples(have, population, ranged.n)
+    take = allocate_samples(available, population, ranged.n)
     kept = rank < take[index, octave]
     weight = population[index, octave][kept] / take[index, octave][kept]
     return rows.take(kept), weight
@@ -81,27 +81,27 @@ def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np
 def count_windows_by_octave(accumulator: Accumulator) -> np.ndarray:
     """Return the number of firing windows of each group (slot and split) by octave of their
     maximum: [group, octave]."""
-    s = accumulator.statistics
-    fine = s.window_histogram.cpu().numpy().reshape(s.n_slots, N_OCTAVES, BINS_PER_OCTAVE)
-    score = s.score_octaves.cpu().numpy().reshape(s.n_slots, N_OCTAVES)
-    both = fine.sum(axis=2) - score
-    return np.stack([both, score], axis=1).reshape(-1, N_OCTAVES)
+    sums = accumulator.statistics
+    fine = sums.window_histogram.cpu().numpy().reshape(sums.n_slots, N_OCTAVES, BINS_PER_OCTAVE)
+    score = sums.score_octaves.cpu().numpy().reshape(sums.n_slots, N_OCTAVES)
+    explain = fine.sum(axis=2) - score
+    return np.stack([explain, score], axis=1).reshape(-1, N_OCTAVES)
 
 
-def allocate_samples(have: np.ndarray, population: np.ndarray, n: int) -> np.ndarray:
+def allocate_samples(available: np.ndarray, population: np.ndarray, n: int) -> np.ndarray:
     """Return how many range contexts of each octave a group keeps: n in all, or all that the group
     has.
 
     Every octave that fired gets one, strongest first; then the octave whose samples represent most
     windows gets one more, until n are allocated.
     """
-    take = np.zeros_like(have)
-    fired = have > 0
+    take = np.zeros_like(available)
+    fired = available > 0
     strongest_first = np.cumsum(fired[:, ::-1], axis=1)[:, ::-1]
     take[fired & (strongest_first <= n)] = 1
-    groups = np.arange(len(have))
+    groups = np.arange(len(available))
     for _ in range(n):
-        need = np.where(take < have, population / (take + 1), -1.0)
+        need = np.where(take < available, population / (take + 1), -1.0)
         best = need.argmax(axis=1)
         more = (take.sum(axis=1) < n) & (need[groups, best] > 0)
         take[groups[more], best[more]] += 1
@@ -116,30 +116,30 @@ def build_context_table(
     rows = chosen.rows.take(part)
     count, peak, start, positions, values = records.read(rows.offset)
     stratum = chosen.stratum[part]
-    at = np.repeat(np.arange(len(count)), count)
-    is_peak = positions == peak[at]
+    owner = np.repeat(np.arange(len(count)), count)
+    is_peak = positions == peak[owner]
     peak_value = np.empty(len(count), dtype=np.float32)
-    peak_value[at[is_peak]] = values[is_peak]
-    of = rows.window
-    start = np.where(stratum == 2, windows.start[of], start).astype(np.int32)
+    peak_value[owner[is_peak]] = values[is_peak]
+    window = rows.window
+    start = np.where(stratum == 2, windows.start[window], start).astype(np.int32)
     splits = pa.DictionaryArray.from_arrays(pa.array((rows.group & 1).astype(np.int8)), SPLITS)
     strata = pa.DictionaryArray.from_arrays(pa.array(stratum), STRATA)
     weight = chosen.weight[part]
-    centred = np.minimum(windows.width, windows.stretch[of])
+    centred = np.minimum(windows.width, windows.stretch[window])
     return pa.table(
         {
             "dictionary": pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(len(of), np.int8)), [name]
+                pa.array(np.zeros(len(window), np.int8)), [name]
             ),
             "feature": chosen.feature[part],
             "stratum": strata,
             "rank": chosen.rank[part],
             "weight": pa.array(weight, mask=np.isnan(weight)),
             "split": splits,
-            "document": windows.document[of],
-            "sequence": windows.sequence[of],
+            "document": windows.document[window],
+            "sequence": windows.sequence[window],
             "start": start,
-            "length": np.where(stratum == 2, windows.length[of], centred).astype(np.int16),
+            "length": np.where(stratum == 2, windows.length[window], centred).astype(np.int16),
             "peak": peak,
             "value": peak_value,
             "positions": list_array(count, positions.astype(np.uint16), pa.uint16()),

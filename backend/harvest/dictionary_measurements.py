@@ -116,10 +116,10 @@ def select_check_pieces(plan: SequencePlan) -> list[TextPiece]:
         of_sequence = cut_sequence(plan.tokens(number).tolist(), plan.bos)
         by_document.setdefault(document, []).extend(TextPiece(t, document) for t in of_sequence)
     documents = list(by_document.values())
-    wanted = share_evenly([len(pieces) for pieces in documents], MAX_PIECES)
+    shares = share_evenly([len(pieces) for pieces in documents], MAX_PIECES)
     return [
         pieces[index]
-        for pieces, n in zip(documents, wanted, strict=True)
+        for pieces, n in zip(documents, shares, strict=True)
         for index in np.linspace(0, len(pieces) - 1, n).round().astype(int).tolist()
     ]
 
@@ -133,15 +133,15 @@ def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
     return [cut[0], *(piece for piece in cut[1:] if len(piece) >= MIN_PIECE_TOKENS)]
 
 
-def share_evenly(have: list[int], n: int) -> list[int]:
+def share_evenly(available: list[int], n: int) -> list[int]:
     """Return how many pieces each document gives so that together they give `n`, or all that they
     have, as evenly as possible."""
-    wanted = [0] * len(have)
-    while sum(wanted) < min(n, sum(have)):
-        for i in sorted(range(len(have)), key=lambda i: (wanted[i], i)):
-            if wanted[i] < have[i] and sum(wanted) < n:
-                wanted[i] += 1
-    return wanted
+    shares = [0] * len(available)
+    while sum(shares) < min(n, sum(available)):
+        for i in sorted(range(len(available)), key=lambda i: (shares[i], i)):
+            if shares[i] < available[i] and sum(shares) < n:
+                shares[i] += 1
+    return shares
 
 
 @torch.inference_mode()

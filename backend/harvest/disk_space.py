@@ -34,8 +34,8 @@ def explain_full_disk(store: Path) -> Iterator[None]:
 
 
 def full_disk_reason(error: Exception) -> str | None:
-    """Return the system's message where `error` is about a full disk, a quota or a file size limit,
-    else None."""
+    """Return the system's message where `error` is about a full disk, a quota or a file size
+    limit, else None."""
     if isinstance(error, OSError):
         return error.strerror if error.errno in FULL_DISK_ERRNOS else None
     for number in FULL_DISK_ERRNOS:

@@ -54,16 +54,16 @@ class FeatureSums:
 def slot_sums(accumulator: Accumulator, step: slice) -> FeatureSums:
     """Return the accumulated sums of the slots that `step` selects: all slots, or those of one
     sign."""
-    s = accumulator.statistics
-    host = {name: value.cpu().numpy() for name, value in s.state().items()}
+    sums = accumulator.statistics
+    arrays = {name: value.cpu().numpy() for name, value in sums.state().items()}
     return FeatureSums(
-        host["n_active"][step],
-        host["n_windows"][step],
-        host["position_sum"][step],
-        host["powers"][:, step],
-        host["largest"][step],
-        host["histogram"].reshape(-1, N_BINS)[step],
-        host["window_histogram"].reshape(-1, N_BINS)[step],
+        arrays["n_active"][step],
+        arrays["n_windows"][step],
+        arrays["position_sum"][step],
+        arrays["powers"][:, step],
+        arrays["largest"][step],
+        arrays["histogram"].reshape(-1, N_BINS)[step],
+        arrays["window_histogram"].reshape(-1, N_BINS)[step],
     )
 
 
@@ -165,11 +165,11 @@ def coactive_columns(joint: JointCounts, tokens: int) -> dict[str, pa.Array]:
     φ = (n·n₁₁ − n₁n₂) ÷ √(n₁(n − n₁) n₂(n − n₂)), over pairs with at least MIN_JOINT_FIRINGS joint
     firings. Features that are active on every token have none.
     """
-    found = (
+    pairs = (
         pairs_from_list(joint, tokens) if joint.table is None else pairs_from_table(joint, tokens)
     )
-    this, other, phi, count = found
-    lengths = np.bincount(this, minlength=len(joint.active))
+    feature, other, phi, count = pairs
+    lengths = np.bincount(feature, minlength=len(joint.active))
     return {
         "coactive": list_array(lengths, other, pa.int32()),
         "coactive_phi": list_array(lengths, phi, pa.float32()),
@@ -197,8 +197,8 @@ def pairs_from_list(joint: JointCounts, tokens: int) -> CoactivePairs:
     a, b, count = joint.left, joint.right, joint.count
     phi = phi_coefficient(count, joint.active[a], joint.active[b], tokens)
     good = phi > 0
-    this, other = np.concatenate([a[good], b[good]]), np.concatenate([b[good], a[good]])
-    return keep_best_pairs(this, other, np.tile(phi[good], 2), np.tile(count[good], 2))
+    feature, other_feature = np.concatenate([a[good], b[good]]), np.concatenate([b[good], a[good]])
+    return keep_best_pairs(feature, other_feature, np.tile(phi[good], 2), np.tile(count[good], 2))
 
 
 def pairs_from_table(joint: JointCounts, tokens: int) -> CoactivePairs:
@@ -214,16 +214,28 @@ def pairs_from_table(joint: JointCounts, tokens: int) -> CoactivePairs:
                 phi
                 < -np.partition(-phi, MAX_COACTIVE - 1, axis=1)[:, MAX_COACTIVE - 1 : MAX_COACTIVE]
             ] = 0
-        this, other = phi.nonzero()
-        parts.append(keep_best_pairs(this, other, phi[this, other], count[this, other], low))
+        feature, other_feature = phi.nonzero()
+        parts.append(
+            keep_best_pairs(
+                feature,
+                other_feature,
+                phi[feature, other_feature],
+                count[feature, other_feature],
+                low,
+            )
+        )
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore
 
 
 def keep_best_pairs(
-    this: np.ndarray, other: np.ndarray, phi: np.ndarray, count: np.ndarray, first: int = 0
+    feature: np.ndarray,
+    other_feature: np.ndarray,
+    phi: np.ndarray,
+    count: np.ndarray,
+    first: int = 0,
 ) -> CoactivePairs:
     """Keep the MAX_COACTIVE pairs of largest φ for each feature; feature numbers count from
     `first`."""
-    order = np.lexsort((other, -phi, this))
-    order = order[rank_within_groups(this[order]) < MAX_COACTIVE]
-    return this[order] + first, other[order], phi[order], count[order]
+    order = np.lexsort((other_feature, -phi, feature))
+    order = order[rank_within_groups(feature[order]) < MAX_COACTIVE]
+    return feature[order] + first, other_feature[order], phi[order], count[order]

@@ -25,7 +25,7 @@ def plan_forward_batches(lengths: np.ndarray, forward_batch: int) -> list[np.nda
 
     The batches depend on the lengths alone, so a resumed harvest forms the same ones.
     """
-    found: list[np.ndarray] = []
+    forward_batches: list[np.ndarray] = []
     for begin in range(0, len(lengths), SEQUENCES_PER_SORT):
         slab = np.arange(begin, min(begin + SEQUENCES_PER_SORT, len(lengths)), dtype=np.int64)
         slab = slab[np.argsort(lengths[slab], kind="stable")]
@@ -33,9 +33,9 @@ def plan_forward_batches(lengths: np.ndarray, forward_batch: int) -> list[np.nda
             longest = np.asarray(lengths[slab])
             fits = longest * np.arange(1, len(slab) + 1) <= forward_batch
             n = max(1, int(fits.sum()))  # lengths rise, so the fitting ones come first
-            found.append(slab[:n])
+            forward_batches.append(slab[:n])
             slab = slab[n:]
-    return found
+    return forward_batches
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class BatchFeed:
         width = int(length.max())
         offset = np.asarray(self.plan.offset[sequences])
         position = np.arange(width)
-        real = position[None, :] < length[:, None]
-        at = offset[:, None] + np.where(real, position[None, :], 0)
-        tokens = np.asarray(self.plan.every_token[at]).astype(np.int64)
-        counted = real & ~np.isin(tokens, self._special)
-        row = np.cumsum(real.reshape(-1)) - 1
+        is_token = position[None, :] < length[:, None]
+        index = offset[:, None] + np.where(is_token, position[None, :], 0)
+        tokens = np.asarray(self.plan.every_token[index]).astype(np.int64)
+        counted = is_token & ~np.isin(tokens, self._special)
+        row = np.cumsum(is_token.reshape(-1)) - 1
         flat = np.flatnonzero(counted)
         to = lambda array: torch.from_numpy(array).to(self.device)  # noqa: E731
         return ForwardBatch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
@@ -110,25 +110,25 @@ class BatchFeed:
             "document": document,
             "position": position,
             "token_id": self.plan.every_token[token],
-            "first": bounds[0],
-            "end": bounds[1],
-            "grid_first": grid[0],
-            "grid_end": grid[1],
+            "document_start": bounds[0],
+            "document_end": bounds[1],
+            "window_start": grid[0],
+            "window_end": grid[1],
         }
         shared = {
             name: torch.from_numpy(np.asarray(values).astype(np.int32)).to(self.device)
             for name, values in columns.items()
         }
         ids = torch.from_numpy(token.astype(np.int32)).to(self.device)
-        silent = torch.from_numpy(self._silent[window]).to(self.device)
-        hashed = hash_ids(shared["window"], self._seed)
+        in_silent_pool = torch.from_numpy(self._silent[window]).to(self.device)
+        window_hash = hash_ids(shared["window"], self._seed)
         level = token_levels(hash_ids(ids, self._seed ^ COACTIVE_SEED))
-        for sampled in sample_rates:
+        for rate in sample_rates:
             yield TokenRows(
-                hashed=hashed,
-                silent=silent,
+                window_hash=window_hash,
+                in_silent_pool=in_silent_pool,
                 level=level,
-                sampled=select_by_hash(ids, self._seed ^ SAMPLE_SEED, sampled),
+                in_token_sample=select_by_hash(ids, self._seed ^ SAMPLE_SEED, rate),
                 **shared,
             )
 

@@ -24,12 +24,12 @@ class HarvestModels:
     shuffled: LanguageModel | None = None
 
     @classmethod
-    def given(cls, lm: LanguageModel, nulls: Sequence[str], seed: int) -> "HarvestModels":
+    def create(cls, lm: LanguageModel, nulls: Sequence[str], seed: int) -> "HarvestModels":
         """Create the models of a harvest. The shuffled model is made only where `nulls` asks for
         it."""
         return cls(lm, shuffle_model(lm, seed) if SHUFFLED in nulls else None)
 
-    def of(self, dictionary: Dictionary) -> LanguageModel:
+    def model_for(self, dictionary: Dictionary) -> LanguageModel:
         """Return the model whose activations this dictionary reads."""
         return self._named(dictionary.writes[0].model)
 

@@ -68,7 +68,11 @@ class NullInputs:
 
 
 def load_or_make_nulls(
-    ground: NullInputs, found: Sequence[Dictionary], kinds: Sequence[str], folder: Path, work: Path
+    inputs: NullInputs,
+    dictionaries: Sequence[Dictionary],
+    kinds: Sequence[str],
+    folder: Path,
+    work_folder: Path,
 ) -> list[tuple[Path | None, Dictionary]]:
     """Return the null dictionaries of every trained dictionary (neurons and matrices have none), by
     dictionary and kind, each with its folder.
@@ -77,7 +81,9 @@ def load_or_make_nulls(
     dictionary is the trained one, without a folder of its own. Raises InputError where no
     dictionary is trained.
     """
-    trained = [(n, d) for n, d in enumerate(found) if d.architecture not in UNTRAINED_ARCHITECTURES]
+    trained = [
+        (n, d) for n, d in enumerate(dictionaries) if d.architecture not in UNTRAINED_ARCHITECTURES
+    ]
     if not trained:
         raise InputError(
             "--null needs a trained dictionary: neurons and matrices are nulls already."
@@ -85,66 +91,68 @@ def load_or_make_nulls(
     if set(kinds) - {SHUFFLED}:
         check_single_sites([one for _, one in trained], "Null dictionaries made of directions")
     loaded: list[tuple[Path | None, Dictionary]] = []
-    with WorkLock(work / "nulls", "The null dictionaries of this harvest", LOCK_PATIENCE_S):
-        for number, one in trained:
-            places = {k: folder / f"{number}-{k}" for k in kinds if k != SHUFFLED}
-            missing = {kind: path for kind, path in places.items() if not path.exists()}
+    with WorkLock(work_folder / "nulls", "The null dictionaries of this harvest", LOCK_PATIENCE_S):
+        for number, dictionary in trained:
+            paths = {k: folder / f"{number}-{k}" for k in kinds if k != SHUFFLED}
+            missing = {kind: path for kind, path in paths.items() if not path.exists()}
             if missing:
-                make_nulls(ground, one, missing)
+                make_nulls(inputs, dictionary, missing)
             loaded += [
-                (path, loaders.load(str(path), placement=ground.lm.placement))
-                for path in places.values()
+                (path, loaders.load(str(path), placement=inputs.lm.placement))
+                for path in paths.values()
             ]
-            loaded += [(None, name_shuffled_null(one))] if SHUFFLED in kinds else []
+            loaded += [(None, name_shuffled_null(dictionary))] if SHUFFLED in kinds else []
     return loaded
 
 
-def make_nulls(ground: NullInputs, dictionary: Dictionary, missing: dict[str, Path]) -> None:
+def make_nulls(inputs: NullInputs, dictionary: Dictionary, missing: dict[str, Path]) -> None:
     """Make the missing null dictionaries of one trained dictionary and save them."""
-    hooks = {kind: null_hook_point(ground, dictionary, kind) for kind in missing}
-    acts, counts = sample_activations(ground, dictionary, sorted(set(hooks.values())))
-    kept = ("prepend_bos", "model_from_pretrained_kwargs")
-    metadata = {key: dictionary.metadata[key] for key in kept if key in dictionary.metadata}
+    hooks = {kind: null_hook_point(inputs, dictionary, kind) for kind in missing}
+    acts, counts = sample_activations(inputs, dictionary, sorted(set(hooks.values())))
+    metadata_keys = ("prepend_bos", "model_from_pretrained_kwargs")
+    metadata = {
+        key: dictionary.metadata[key] for key in metadata_keys if key in dictionary.metadata
+    }
     for kind, path in missing.items():
         x = acts[hooks[kind]]
         facts = NullFacts(kind, dictionary.name, hooks[kind], len(x), metadata)
         save(
             path,
             facts,
-            NULL_BUILDERS[kind](x, counts, derive_null_seed(ground.seed, dictionary.name, kind)),
+            NULL_BUILDERS[kind](x, counts, derive_null_seed(inputs.seed, dictionary.name, kind)),
         )
 
 
-def null_hook_point(ground: NullInputs, dictionary: Dictionary, kind: str) -> str:
+def null_hook_point(inputs: NullInputs, dictionary: Dictionary, kind: str) -> str:
     """Return the hook point that a null dictionary reads: the trained dictionary's own.
 
     A `neurons` null reads the neurons of the MLP that writes to that hook point or before it, where
     such an MLP exists on the model's fast forward path.
     """
-    own = ground.lm.canonical(dictionary.hook_name)
+    own = inputs.lm.canonical(dictionary.hook_name)
     if kind != "neurons" or not own.startswith("blocks.") or ".attn." in own:
         return dictionary.hook_name
     block = int(own.split(".")[1]) - own.endswith("hook_resid_pre")
     hook = f"blocks.{block}.mlp.hook_post"
     with suppress(InputError):
-        if block >= 0 and ground.lm.has_fast_forward(hook):
-            nothing = torch.zeros(1, 1, ground.lm.width(hook), device=ground.lm.placement.device)
-            ground.lm.process(hook, nothing, ground.processing)
+        if block >= 0 and inputs.lm.has_fast_forward(hook):
+            zeros = torch.zeros(1, 1, inputs.lm.width(hook), device=inputs.lm.placement.device)
+            inputs.lm.process(hook, zeros, inputs.processing)
             return hook
     return dictionary.hook_name
 
 
 @torch.inference_mode()
 def sample_activations(
-    ground: NullInputs, dictionary: Dictionary, hooks: Sequence[str]
+    inputs: NullInputs, dictionary: Dictionary, hooks: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "n d"]], Int[Tensor, "d_sae"]]:
     """Return activations at several hook points on the plan's first tokens, and on how many of
     these tokens each of the dictionary's features fires. Null dictionaries are fitted to both."""
     counts = torch.zeros(dictionary.d_sae, dtype=torch.int64)
     rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     wanted = list(dict.fromkeys([*hooks, dictionary.hook_name]))
-    for batch in first_plan_batches(ground.feed):
-        acts = ground.lm.activations(batch.tokens, wanted, ground.processing)
+    for batch in first_plan_batches(inputs.feed):
+        acts = inputs.lm.activations(batch.tokens, wanted, inputs.processing)
         feature = find_firings(dictionary, acts[dictionary.hook_name], batch)[0]
         counts += torch.bincount(feature, minlength=dictionary.d_sae).cpu()
         for hook in hooks:
@@ -164,10 +172,10 @@ def first_plan_batches(feed: BatchFeed) -> Iterator[ForwardBatch]:
 def find_firings(dictionary: Dictionary, x: Tensor, batch: ForwardBatch) -> tuple[Tensor, Tensor]:
     """Return the features and values of a dictionary's non-zero activations at a batch's counted
     tokens."""
-    found = assign_rows(
+    triples = assign_rows(
         encode_batch(dictionary, x, batch, "exact"), batch, 0, sparse_rows=dictionary.needs_sequence
     )
-    return found.feature.long(), found.value
+    return triples.feature.long(), triples.value
 
 
 @torch.inference_mode()
@@ -179,7 +187,7 @@ def measure_null_scales(
     forward_batch: int,
 ) -> DictionaryMeasurement:
     """Measure a null dictionary's activation scales on the plan's first sequences. A null
-    dictionary reconstructs nothing, so its self-check is empty."""
+    dictionary reconstructs zeros, so its self-check is empty."""
     largest, n_fired, n_tokens = 0.0, 0, 0
     for sequences in plan_forward_batches(
         np.asarray(feed.plan.length[:SCALE_SEQUENCES]), forward_batch

@@ -82,16 +82,16 @@ class HarvestDetails:
 
 
 def publish_harvest(
-    frame: HarvestDetails, gathered: list[DictionaryResults], work: Path, target: Path
+    details: HarvestDetails, all_results: list[DictionaryResults], work: Path, target: Path
 ) -> Iterator[int]:
     """Write all tables of the harvest file, then give the file its final name. Yields the number of
     dictionaries written so far."""
     writer = HarvestWriter(work)
     try:
-        write_shared_tables(writer, frame)
+        write_shared_tables(writer, details)
         first = 0
-        for number, one in enumerate(gathered, 1):
-            first = write_dictionary_rows(writer, frame, one, first)
+        for number, results in enumerate(all_results, 1):
+            first = write_dictionary_rows(writer, details, results, first)
             yield number
         writer.publish(target)
     finally:
@@ -99,63 +99,65 @@ def publish_harvest(
 
 
 def write_dictionary_rows(
-    writer: HarvestWriter, frame: HarvestDetails, one: DictionaryResults, first: int
+    writer: HarvestWriter, details: HarvestDetails, results: DictionaryResults, first: int
 ) -> int:
     """Write one dictionary's rows of all tables, its contexts numbered from `first`. Returns the
     number at which the next dictionary's contexts begin."""
-    name, joint = one.dictionary.name, one.accumulator.coactive.joint()
-    chosen = select_contexts(one.accumulator)
-    n_contexts = np.bincount(chosen.feature, minlength=one.dictionary.d_sae)
+    name, joint = results.dictionary.name, results.accumulator.coactive.joint()
+    chosen = select_contexts(results.accumulator)
+    n_contexts = np.bincount(chosen.feature, minlength=results.dictionary.d_sae)
     begin = first + np.cumsum(n_contexts) - n_contexts
-    columns = build_feature_columns(frame, one, joint) | {
+    columns = build_feature_columns(details, results, joint) | {
         "first_context": pa.array(begin),
         "n_contexts": pa.array(n_contexts.astype(np.int32)),
     }
     writer.add("feature", pa.table(columns))
     for low in range(0, len(chosen.feature), ROWS_PER_WRITE):
         part = slice(low, low + ROWS_PER_WRITE)
-        writer.add("context", build_context_table(name, chosen, part, one.records, frame.windows))
-    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(frame, one, joint)]))
-    writer.add("silent_window", silent_window_table(frame, one))
+        writer.add(
+            "context", build_context_table(name, chosen, part, results.records, details.windows)
+        )
+    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(details, results, joint)]))
+    writer.add("silent_window", silent_window_table(details, results))
     return first + len(chosen.feature)
 
 
 def build_feature_columns(
-    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+    details: HarvestDetails, results: DictionaryResults, joint: JointCounts
 ) -> dict[str, Any]:
     """Build all columns of the `feature` table except those that locate the feature's contexts."""
-    d_sae, acc = one.dictionary.d_sae, one.accumulator
-    tokens, windows = frame.sequences.n_tokens, frame.n_windows
+    d_sae, acc = results.dictionary.d_sae, results.accumulator
+    tokens, windows = details.sequences.n_tokens, details.n_windows
     first_bin = acc.statistics.first_bin
     step = slice(0, None, 2) if acc.shape.signed else slice(None)
-    even = slot_sums(acc, step)
+    positive = slot_sums(acc, step)
     columns: dict[str, Any] = {
         "dictionary": pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(d_sae, np.int8)), [one.dictionary.name]
+            pa.array(np.zeros(d_sae, np.int8)), [results.dictionary.name]
         ),
         "feature": pa.array(np.arange(d_sae, dtype=np.int32)),
-        "bos_act": nullable_array(one.bos_act),
+        "bos_act": nullable_array(results.bos_act),
     }
-    signed_sum = even.powers[0]
-    both = even
+    signed_sum = positive.powers[0]
+    combined = positive
     if acc.shape.signed:
-        odd = slot_sums(acc, slice(1, None, 2))
-        columns["positive"] = struct_array(build_sign_columns(even, tokens, windows, first_bin))
-        columns["negative"] = struct_array(build_sign_columns(odd, tokens, windows, first_bin))
-        signed_sum = even.powers[0] - odd.powers[0]
+        negative = slot_sums(acc, slice(1, None, 2))
+        columns["positive"] = struct_array(build_sign_columns(positive, tokens, windows, first_bin))
+        columns["negative"] = struct_array(build_sign_columns(negative, tokens, windows, first_bin))
+        signed_sum = positive.powers[0] - negative.powers[0]
         shared = acc.statistics.n_windows_both.cpu().numpy()[step]
-        both = even + odd
-        both = type(both)(**vars(both) | {"n_windows": both.n_windows - shared})
-    columns |= build_sign_columns(both, tokens, windows, first_bin)
+        combined = positive + negative
+        combined = type(combined)(**vars(combined) | {"n_windows": combined.n_windows - shared})
+    columns |= build_sign_columns(combined, tokens, windows, first_bin)
     return columns | {
-        **window_histogram_columns(both, windows, tokens, first_bin),
+        **window_histogram_columns(combined, windows, tokens, first_bin),
         "mean_all": pa.array(signed_sum / tokens),
         "mean_position": pa.array(
-            both.position_sum / np.maximum(both.n_active, 1), mask=both.n_active == 0
+            combined.position_sum / np.maximum(combined.n_active, 1), mask=combined.n_active == 0
         ),
         **top_token_columns(acc.sampled, d_sae),
-        **coactive_columns(joint, count_sampled_tokens(frame, one, joint)[0]),
-        **weight_columns(one.weights),
+        **coactive_columns(joint, count_sampled_tokens(details, results, joint)[0]),
+        **weight_columns(results.weights),
     }
 
 
@@ -189,13 +191,13 @@ def weight_columns(weights: WeightArrays) -> dict[str, pa.Array]:
 
 
 def count_sampled_tokens(
-    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+    details: HarvestDetails, results: DictionaryResults, joint: JointCounts
 ) -> tuple[int, int]:
     """Return how many counted tokens the co-activation sample and the token sample have."""
     import torch
 
-    plan = frame.sequences
-    seed, shape = frame.plan.seed, one.accumulator.shape
+    plan = details.sequences
+    seed, shape = details.plan.seed, results.accumulator.shape
     special = np.array(sorted(plan.special_ids), dtype=np.int64)
     rates = ((COACTIVE_SEED, joint.rate), (SAMPLE_SEED, shape.sample_rate))
     counts = [0, 0]
@@ -209,15 +211,15 @@ def count_sampled_tokens(
 
 
 def dictionary_row(
-    frame: HarvestDetails, one: DictionaryResults, joint: JointCounts
+    details: HarvestDetails, results: DictionaryResults, joint: JointCounts
 ) -> dict[str, Any]:
     """Return a dictionary's row of the `dictionary` table, with its self-check and sampling
     rates."""
-    d, check, acc = one.dictionary, dict(one.probe.check), one.accumulator
+    dictionary, check, acc = results.dictionary, dict(results.probe.check), results.accumulator
     n_active = acc.statistics.n_active.cpu().numpy()
-    per_feature = n_active.reshape(d.d_sae, -1).sum(axis=1)
-    coactive, sampled = count_sampled_tokens(frame, one, joint)
-    taken = (
+    per_feature = n_active.reshape(dictionary.d_sae, -1).sum(axis=1)
+    coactive, sampled = count_sampled_tokens(details, results, joint)
+    check_columns = (
         "explained_variance",
         "l0",
         "ce_clean",
@@ -231,23 +233,23 @@ def dictionary_row(
         "published_explained_variance",
     )
     return {
-        "dictionary": d.name,
-        "reads": [asdict(site) for site in d.reads],
-        "writes": [asdict(site) for site in d.writes],
-        "architecture": d.architecture,
-        "signed": d.signed,
-        "d_in": d.d_in,
-        "d_out": d.d_out,
-        "d_sae": d.d_sae,
-        "source": d.source,
-        "weights_hash": d.weights_hash,
-        "model_kwargs": dump_json(asdict(d.processing), sort_keys=True, ascii_only=True),
-        **{name: check[name] for name in taken},
+        "dictionary": dictionary.name,
+        "reads": [asdict(site) for site in dictionary.reads],
+        "writes": [asdict(site) for site in dictionary.writes],
+        "architecture": dictionary.architecture,
+        "signed": dictionary.signed,
+        "d_in": dictionary.d_in,
+        "d_out": dictionary.d_out,
+        "d_sae": dictionary.d_sae,
+        "source": dictionary.source,
+        "weights_hash": dictionary.weights_hash,
+        "model_kwargs": dump_json(asdict(dictionary.processing), sort_keys=True, ascii_only=True),
+        **{name: check[name] for name in check_columns},
         "check_tokens": check["n_tokens"],
         "check_documents": check["n_documents"],
-        "check_words": one.probe.words,
+        "check_words": results.probe.words,
         "n_dead": int((per_feature == 0).sum()),
-        "mean_active": float(per_feature.sum() / frame.sequences.n_tokens),
+        "mean_active": float(per_feature.sum() / details.sequences.n_tokens),
         "coactive_tokens": coactive,
         "coactive_rate": joint.rate,
         "token_sample_tokens": sampled,
@@ -255,13 +257,13 @@ def dictionary_row(
     }
 
 
-def silent_window_table(frame: HarvestDetails, one: DictionaryResults) -> pa.Table:
+def silent_window_table(details: HarvestDetails, results: DictionaryResults) -> pa.Table:
     """Build a dictionary's rows of the `silent_window` table: the windows of the silent pool that
     it keeps, with its activations in them."""
-    columns = one.accumulator.silent.columns()
+    columns = results.accumulator.silent.columns()
     order = np.lexsort((columns["feature"], columns["position"], columns["window"]))
     window = columns["window"][order]
-    pool = one.accumulator.silent.windows
+    pool = results.accumulator.silent.windows
     lengths = np.searchsorted(window, pool, "right") - np.searchsorted(window, pool, "left")
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
 
@@ -269,10 +271,10 @@ def silent_window_table(frame: HarvestDetails, one: DictionaryResults) -> pa.Tab
         values = columns[name][order]
         return pa.ListArray.from_arrays(offsets, pa.array(values).cast(kind))
 
-    windows = frame.windows
+    windows = details.windows
     return pa.table(
         {
-            "dictionary": pa.array([one.dictionary.name] * len(pool), type=pa.string()),
+            "dictionary": pa.array([results.dictionary.name] * len(pool), type=pa.string()),
             "window": pool.astype(np.int32),
             "sequence": windows.sequence[pool],
             "start": windows.start[pool],
@@ -290,10 +292,10 @@ def split_name_array(splits: np.ndarray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.asarray(splits).astype(np.int8)), SPLITS)
 
 
-def write_shared_tables(writer: HarvestWriter, frame: HarvestDetails) -> None:
+def write_shared_tables(writer: HarvestWriter, details: HarvestDetails) -> None:
     """Write the tables that no dictionary owns: `harvest`, `document`, `sequence` and `token`."""
-    writer.add("harvest", pa.Table.from_pylist([harvest_row(frame)]))
-    plan = frame.sequences
+    writer.add("harvest", pa.Table.from_pylist([harvest_row(details)]))
+    plan = details.sequences
     names = pa.table(
         {
             "document": np.arange(len(plan.document_ids), dtype=np.int32),
@@ -305,7 +307,7 @@ def write_shared_tables(writer: HarvestWriter, frame: HarvestDetails) -> None:
         writer.add(
             "sequence", sequence_table(plan, low, min(low + ROWS_PER_WRITE // 8, plan.n_sequences))
         )
-    pieces = vocabulary_bytes(frame.lm.tokenizer, frame.lm.n_nameable)
+    pieces = vocabulary_bytes(details.lm.tokenizer, details.lm.n_nameable)
     vocabulary = Vocabulary(pieces)
     texts = [vocabulary.text(i) for i in range(len(pieces))]
     ids = np.arange(len(pieces), dtype=np.int32)
@@ -326,21 +328,21 @@ def sequence_table(plan: SequencePlan, low: int, high: int) -> pa.Table:
         "token_ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat)),
     }
     if plan.packed:
-        of = np.asarray(plan.segment_sequence)
-        a, b = np.searchsorted(of, [low, high])
-        counts = np.bincount(of[a:b] - low, minlength=high - low)
-        at = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        segment_sequence = np.asarray(plan.segment_sequence)
+        a, b = np.searchsorted(segment_sequence, [low, high])
+        counts = np.bincount(segment_sequence[a:b] - low, minlength=high - low)
+        segment_offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
         for name, source in (("documents", "document"), ("borders", "position")):
             values = np.asarray(getattr(plan, f"segment_{source}")[a:b])
-            columns[name] = pa.ListArray.from_arrays(at, pa.array(values))
+            columns[name] = pa.ListArray.from_arrays(segment_offsets, pa.array(values))
     return pa.table(columns)
 
 
-def harvest_row(frame: HarvestDetails) -> dict[str, Any]:
+def harvest_row(details: HarvestDetails) -> dict[str, Any]:
     """Return the one row of the `harvest` table."""
-    lm, plan, sequences = frame.lm, frame.plan, frame.sequences
+    lm, plan, sequences = details.lm, details.plan, details.sequences
     return {
-        "id": frame.id,
+        "id": details.id,
         "schema": SCHEMA_VERSION,
         "model": lm.name,
         "model_source": lm.source,
@@ -351,18 +353,18 @@ def harvest_row(frame: HarvestDetails) -> dict[str, Any]:
         "sequences": sequences.n_sequences,
         "context_size": sequences.context_size,
         "window_size": plan.window,
-        "windows": frame.n_windows,
+        "windows": details.n_windows,
         "packed": sequences.packed,
         "seed": plan.seed,
         "forward_batch": plan.forward_batch,
         "dtype": str(lm.placement.dtype).removeprefix("torch."),
         "device": str(lm.placement.device),
-        "encoding": frame.precision,
+        "encoding": details.precision,
         "versions": dump_json(
             {name: version(name) for name in VERSIONED_LIBRARIES}, ascii_only=True
         ),
-        "revision": frame.revision,
-        "warnings": [*frame.notes, *sequences.warnings],
-        "started": frame.started,
+        "revision": details.revision,
+        "warnings": [*details.notes, *sequences.warnings],
+        "started": details.started,
         "finished": utc_now(),
     }

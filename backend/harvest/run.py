@@ -120,17 +120,17 @@ class HarvestRun:
         store = Store.create(self.request.store)
         yield HarvestProgress("load model", 0, 1, "")
         with self.stages("model"):
-            lm, found = self._load()
+            lm, dictionaries = self._load()
             measure_and_store_speed(store.speeds, lm)
         yield HarvestProgress("read corpus", 0, 1, "")
         with self.stages("plan"):
-            work, sequences = self._plan(store, lm, found)
+            work, sequences = self._plan(store, lm, dictionaries)
         target = store.path / "harvests" / f"{self.id}.duckdb"
         if target.exists():
             self.outcome = "already"
             shutil.rmtree(work, ignore_errors=True)
             return
-        yield from self._harvest(lm, found, sequences, work, target)
+        yield from self._harvest(lm, dictionaries, sequences, work, target)
 
     def _load(self) -> tuple[LanguageModel, list[Dictionary]]:
         """Load the model and the requested dictionaries, and check that they fit together."""
@@ -139,21 +139,21 @@ class HarvestRun:
             request.model, request.placement, trust_remote_code=request.trust_remote_code
         )
         limit_cpu_threads(request.placement, lm.d_model)
-        found: list[Dictionary] = []
+        dictionaries: list[Dictionary] = []
         for text in request.dictionaries:
             name, spec = loaders.parse_spec(text)
-            one = loaders.load(spec, name=name, placement=request.placement, width=lm.width)
-            if any(one.name == other.name for other in found):
+            dictionary = loaders.load(spec, name=name, placement=request.placement, width=lm.width)
+            if any(dictionary.name == other.name for other in dictionaries):
                 raise InputError(
-                    f"Two dictionaries are named {one.name!r}. Give one another name: "
+                    f"Two dictionaries are named {dictionary.name!r}. Give one another name: "
                     f"--dictionary NAME={spec}"
                 )
-            check_dictionary_fits(lm, one)
-            found.append(one)
-        return lm, found
+            check_dictionary_fits(lm, dictionary)
+            dictionaries.append(dictionary)
+        return lm, dictionaries
 
     def _plan(
-        self, store: Store, lm: LanguageModel, found: list[Dictionary]
+        self, store: Store, lm: LanguageModel, dictionaries: list[Dictionary]
     ) -> tuple[Path, SequencePlan]:
         """Tokenise the corpus into a sequence plan. Its content, with the configuration, determines
         the harvest's id and so its work folder."""
@@ -175,13 +175,13 @@ class HarvestRun:
                 draft,
                 context_size=context_size,
                 tokens=plan.tokens,
-                bos=choose_bos_token(lm, found),
+                bos=choose_bos_token(lm, dictionaries),
                 special_ids=lm.special_ids,
                 pack=plan.pack,
                 seed=plan.seed,
                 d_vocab=lm.d_vocab,
             )
-            config = self._config(lm, found, sequences)
+            config = self._config(lm, dictionaries, sequences)
             self.id = harvest_id(lm.name, config)
             if request.again:
                 self.id = find_unused_id(store.path, self.id)
@@ -196,12 +196,12 @@ class HarvestRun:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         sequences = SequencePlan.load(work / "plan")
-        self.warnings = describe_readings(found) + list(sequences.warnings)
+        self.warnings = describe_readings(dictionaries) + list(sequences.warnings)
         self.n_tokens = sequences.n_tokens
         return work, sequences
 
     def _config(
-        self, lm: LanguageModel, found: list[Dictionary], sequences: SequencePlan
+        self, lm: LanguageModel, dictionaries: list[Dictionary], sequences: SequencePlan
     ) -> dict[str, Any]:
         """Return the configuration whose hash identifies the harvest."""
         return {
@@ -209,7 +209,7 @@ class HarvestRun:
             "model": lm.model_hash,
             "dictionaries": [
                 [d.name, d.weights_hash, "+".join(d.read_hooks), "+".join(d.write_hooks)]
-                for d in found
+                for d in dictionaries
             ],
             "corpus": sequences.digest,
             "plan": plan_config(self.request.plan),
@@ -222,7 +222,7 @@ class HarvestRun:
     def _harvest(
         self,
         lm: LanguageModel,
-        found: list[Dictionary],
+        dictionaries: list[Dictionary],
         sequences: SequencePlan,
         work: Path,
         target: Path,
@@ -230,30 +230,41 @@ class HarvestRun:
         """Stream this process's shards, wait for the others, and publish the harvest once all are
         complete."""
         request = self.request
-        processing = require_same_processing({d.name: d.processing for d in found})
+        processing = require_same_processing({d.name: d.processing for d in dictionaries})
         windows = lay_window_grid(sequences, request.plan.window)
         silent = draw_silent_windows(windows, request.plan.silent, request.plan.seed)
         feed = BatchFeed(
             sequences, windows, TokenSampling(request.plan.seed, silent), lm.placement.device
         )
         if request.nulls:
-            yield HarvestProgress("null dictionaries", 0, len(found), "dictionaries")
-        found, models, places = self._with_nulls(lm, found, feed, processing, work)
+            yield HarvestProgress("null dictionaries", 0, len(dictionaries), "dictionaries")
+        dictionaries, models, weight_places = self._with_nulls(
+            lm, dictionaries, feed, processing, work
+        )
         shard = request.shard or find_existing_shards(work) or Shard(0, request.processes)
-        alone = request.shard is None and request.processes == 1
-        mine = [Shard(i, shard.count) for i in range(shard.count)] if alone else [shard]
+        in_this_process = request.shard is None and request.processes == 1
+        shards = [Shard(i, shard.count) for i in range(shard.count)] if in_this_process else [shard]
         with ExitStack() as locks:
-            for part in mine:
+            for part in shards:
                 locks.enter_context(WorkLock(part.folder(work), f"The harvest {self.id}"))
-            yield from self._probe(models, found, feed, processing, work)
-            shapes = [self.probes[d.name].shape(d, len(found)) for d in found]
-            job = ShardInputs(
-                models, found, shapes, processing, request.plan, request.precision, feed, work
+            yield from self._probe(models, dictionaries, feed, processing, work)
+            shapes = [self.probes[d.name].shape(d, len(dictionaries)) for d in dictionaries]
+            inputs = ShardInputs(
+                models,
+                dictionaries,
+                shapes,
+                processing,
+                request.plan,
+                request.precision,
+                feed,
+                work,
             )
             others = locks.enter_context(start_other_shards(request, shard))
-            runs = [locks.enter_context(closing(ShardRun(job, part, self.stages))) for part in mine]
-            for one in runs:
-                yield from one.run()
+            runs = [
+                locks.enter_context(closing(ShardRun(inputs, part, self.stages))) for part in shards
+            ]
+            for shard_run in runs:
+                yield from shard_run.run()
             yield from wait_for_processes(others)
         done = all_shards_complete(work, shard.count, feed, request.plan)
         if not (request.publishes and done):
@@ -261,7 +272,7 @@ class HarvestRun:
             return
         with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISH_PATIENCE_S):
             if not target.exists():
-                frame = HarvestDetails(
+                details = HarvestDetails(
                     self.id,
                     lm,
                     request.plan,
@@ -271,17 +282,17 @@ class HarvestRun:
                     request.precision,
                     read_start_time(work),
                     hub_revision(lm),
-                    describe_readings(found),
+                    describe_readings(dictionaries),
                 )
-                Store(request.store).places.remember(places)
-                yield from self._publish(frame, job, runs, shard.count, target)
+                Store(request.store).places.remember(weight_places)
+                yield from self._publish(details, inputs, runs, shard.count, target)
         self.outcome = "published"
         shutil.rmtree(work, ignore_errors=True)
 
     def _with_nulls(
         self,
         lm: LanguageModel,
-        found: list[Dictionary],
+        dictionaries: list[Dictionary],
         feed: BatchFeed,
         processing: WeightProcessing,
         work: Path,
@@ -289,21 +300,31 @@ class HarvestRun:
         """Return all dictionaries, null dictionaries after the others; the models that they read;
         and where the weights are stored on this machine."""
         request = self.request
-        places = locate_weights(request, lm, found)
+        weight_places = locate_weights(request, lm, dictionaries)
         if not request.nulls:
-            return found, HarvestModels(lm), places
-        ground = harvest_nulls.NullInputs(lm, feed, processing, request.plan.seed)
+            return dictionaries, HarvestModels(lm), weight_places
+        inputs = harvest_nulls.NullInputs(lm, feed, processing, request.plan.seed)
         folder = request.store / "nulls" / self.id
         with self.stages("null dictionaries"):
-            extra = harvest_nulls.load_or_make_nulls(ground, found, request.nulls, folder, work)
-            models = HarvestModels.given(lm, request.nulls, request.plan.seed)
-        places |= {one.weights_hash: make_spec_absolute(str(path)) for path, one in extra if path}
-        return [*found, *(one for _, one in extra)], models, places
+            null_dictionaries = harvest_nulls.load_or_make_nulls(
+                inputs, dictionaries, request.nulls, folder, work
+            )
+            models = HarvestModels.create(lm, request.nulls, request.plan.seed)
+        weight_places |= {
+            null_dictionary.weights_hash: make_spec_absolute(str(path))
+            for path, null_dictionary in null_dictionaries
+            if path
+        }
+        return (
+            [*dictionaries, *(null_dictionary for _, null_dictionary in null_dictionaries)],
+            models,
+            weight_places,
+        )
 
     def _probe(
         self,
         models: HarvestModels,
-        found: list[Dictionary],
+        dictionaries: list[Dictionary],
         feed: BatchFeed,
         processing: WeightProcessing,
         work: Path,
@@ -315,17 +336,21 @@ class HarvestRun:
             saved = parse_json(path.read_text())
             self.probes = {name: DictionaryMeasurement(**fields) for name, fields in saved.items()}
             return
-        checked = [d for d in found if d.architecture not in harvest_nulls.UNCHECKED_ARCHITECTURES]
+        checked = [
+            d for d in dictionaries if d.architecture not in harvest_nulls.UNCHECKED_ARCHITECTURES
+        ]
         yield from self._check(models.lm, checked, feed.plan)
         batch = self.request.plan.forward_batch
-        for number, dictionary in enumerate(d for d in found if d not in checked):
-            yield HarvestProgress("scales of null dictionaries", number, len(found), "dictionaries")
+        for number, dictionary in enumerate(d for d in dictionaries if d not in checked):
+            yield HarvestProgress(
+                "scales of null dictionaries", number, len(dictionaries), "dictionaries"
+            )
             with self.stages("self-check"):
                 self.probes[dictionary.name] = harvest_nulls.measure_null_scales(
-                    models.of(dictionary), dictionary, feed, processing, batch
+                    models.model_for(dictionary), dictionary, feed, processing, batch
                 )
-        plain = {name: one.plain() for name, one in self.probes.items()}
-        write_file(path, dump_json(plain, indent=1))
+        saved_fields = {name: one.plain() for name, one in self.probes.items()}
+        write_file(path, dump_json(saved_fields, indent=1))
 
     def _check(
         self, lm: LanguageModel, dictionaries: list[Dictionary], plan: SequencePlan
@@ -345,8 +370,8 @@ class HarvestRun:
 
     def _publish(
         self,
-        frame: HarvestDetails,
-        job: ShardInputs,
+        details: HarvestDetails,
+        inputs: ShardInputs,
         runs: list[ShardRun],
         count: int,
         target: Path,
@@ -354,30 +379,30 @@ class HarvestRun:
         """Merge the shards of every dictionary, compute its weight facts, and write the harvest
         file."""
         gathered: list[DictionaryResults] = []
-        bos = frame.sequences.bos
-        for number, dictionary in enumerate(job.dictionaries):
+        bos = details.sequences.bos
+        for number, dictionary in enumerate(inputs.dictionaries):
             with self.stages("merge"):
-                accumulator, records = merge_shards(job, runs, number, count)
+                accumulator, records = merge_shards(inputs, runs, number, count)
             self.state_bytes += accumulator.nbytes
             self.n_nonzero += int(accumulator.statistics.n_active.sum())
             weights = None
             cache = self.request.store / "cache"
-            for done, arrays in compute_weight_facts(frame.lm, dictionary, cache, self.stages):
+            for done, arrays in compute_weight_facts(details.lm, dictionary, cache, self.stages):
                 yield HarvestProgress(
                     f"logits of {dictionary.name}", done, dictionary.d_sae, "features"
                 )
                 weights = arrays
             assert weights is not None, "weight_facts ends with the arrays"
-            lm = job.models.of(dictionary)
-            if lm is not frame.lm:
+            lm = inputs.models.model_for(dictionary)
+            if lm is not details.lm:
                 weights = drop_lens_arrays(weights)
             with self.stages("self-check"):
-                at_first = bos_activations(lm, dictionary, job.processing, bos)
-            one = self.probes[dictionary.name]
+                bos_act = bos_activations(lm, dictionary, inputs.processing, bos)
+            measurement = self.probes[dictionary.name]
             gathered.append(
-                DictionaryResults(dictionary, one, accumulator, records, weights, at_first)
+                DictionaryResults(dictionary, measurement, accumulator, records, weights, bos_act)
             )
-        written = publish_harvest(frame, gathered, job.work, target)
+        written = publish_harvest(details, gathered, inputs.work, target)
         done = 0
         while done is not None:
             yield HarvestProgress("write", done, len(gathered), "dictionaries")
@@ -386,13 +411,14 @@ class HarvestRun:
 
 
 def locate_weights(
-    request: HarvestRequest, lm: LanguageModel, found: list[Dictionary]
+    request: HarvestRequest, lm: LanguageModel, dictionaries: list[Dictionary]
 ) -> dict[str, str]:
     """Return where the weights of the model and the dictionaries are stored on this machine, by
     hash, for the live pages."""
     specs = [loaders.parse_spec(text)[1] for text in request.dictionaries]
     places = {
-        d.weights_hash: make_spec_absolute(spec) for d, spec in zip(found, specs, strict=True)
+        d.weights_hash: make_spec_absolute(spec)
+        for d, spec in zip(dictionaries, specs, strict=True)
     }
     return {lm.model_hash: make_spec_absolute(request.model), **places}
 
@@ -401,17 +427,19 @@ def make_spec_absolute(spec: str) -> str:
     """Return a dictionary or model specification with its local path made absolute; a following
     `@HOOK` or `?ignore=` is kept, and other specifications are returned unchanged."""
     bare, _ = split_ignored(spec)
-    path, at, hooks = bare, "", ""
+    path, separator, hooks = bare, "", ""
     if not Path(bare).exists() and "@" in bare:
-        path, at, hooks = bare.rpartition("@")
-    after = f"{at}{hooks}{spec.removeprefix(bare)}"
-    return f"{Path(path).resolve()}{after}" if Path(path).exists() else spec
+        path, separator, hooks = bare.rpartition("@")
+    suffix = f"{separator}{hooks}{spec.removeprefix(bare)}"
+    return f"{Path(path).resolve()}{suffix}" if Path(path).exists() else spec
 
 
-def describe_readings(found: list[Dictionary]) -> list[str]:
+def describe_readings(dictionaries: list[Dictionary]) -> list[str]:
     """Return notes on how the dictionaries' files were read where that was not obvious, each with
     the dictionary's name."""
-    return [f"{one.name}: {note}" for one in found for note in one.notes]
+    return [
+        f"{dictionary.name}: {note}" for dictionary in dictionaries for note in dictionary.notes
+    ]
 
 
 def hub_revision(lm: LanguageModel) -> str:

@@ -10,7 +10,7 @@ from backend.harvest.shard_run import ShardInputs, ShardRun
 
 
 def merge_shards(
-    job: ShardInputs, runs: list[ShardRun], number: int, count: int
+    inputs: ShardInputs, runs: list[ShardRun], number: int, count: int
 ) -> tuple[Accumulator, SpoolRecords]:
     """Merge all shards of a harvest for the dictionary with index `number`. Returns its accumulator
     over the whole corpus and the spool records of its contexts."""
@@ -18,20 +18,20 @@ def merge_shards(
         accumulator = runs[0].accumulators[number]
         spool = accumulator.spool  # complete, and synced by the shard's last checkpoint
         return accumulator, SpoolRecords([map_spool_words(spool.path, spool.length)])
-    name = job.dictionaries[number].name
-    whole = Accumulator(
-        job.shapes[number],
-        job.plan,
-        job.feed.windows,
-        job.work / f"merged-{number}.spool",
-        job.feed.device,
+    name = inputs.dictionaries[number].name
+    merged = Accumulator(
+        inputs.shapes[number],
+        inputs.plan,
+        inputs.feed.windows,
+        inputs.work / f"merged-{number}.spool",
+        inputs.feed.device,
     )
-    whole.spool.close()  # its records stay in the shards' spools
+    merged.spool.close()  # its records stay in the shards' spools
     words: list[np.ndarray] = []
     for index in range(count):
-        folder = Shard(index, count).folder(job.work)
+        folder = Shard(index, count).folder(inputs.work)
         checkpoint = load_checkpoint(folder)
         assert checkpoint is not None, "all shards are complete"
-        whole.add(checkpoint.state[name], spool_base=sum(len(part) for part in words))
+        merged.add(checkpoint.state[name], spool_base=sum(len(part) for part in words))
         words.append(map_spool_words(folder / f"{number}.spool", checkpoint.spooled[name]))
-    return whole, SpoolRecords(words)
+    return merged, SpoolRecords(words)

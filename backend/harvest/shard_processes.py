@@ -38,8 +38,8 @@ def start_other_shards(request: "HarvestRequest", first: Shard) -> Iterator[list
     started: list[BaseProcess] = []
     for index in range(1, first.count):
         part = Shard(index, first.count)
-        one = replace(request, shard=part, processes=1, publishes=False)
-        process = context.Process(target=run_shard_process, args=(one,), daemon=True)
+        part_request = replace(request, shard=part, processes=1, publishes=False)
+        process = context.Process(target=run_shard_process, args=(part_request,), daemon=True)
         with ignore_interrupts():
             process.start()
         started.append(process)

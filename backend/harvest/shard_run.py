@@ -69,19 +69,21 @@ class ShardRun:
     """Streaming pass over one shard and the accumulators that it fills. Iterate `run` to its
     end."""
 
-    def __init__(self, job: ShardInputs, shard: Shard, stages: StageTimings) -> None:
+    def __init__(self, inputs: ShardInputs, shard: Shard, stages: StageTimings) -> None:
         """Prepare the pass over `shard`, resuming from its checkpoint where there is one."""
-        self.job = job
+        self.inputs = inputs
         self.shard = shard
         self.stages = stages
-        self.folder = shard.folder(job.work)
+        self.folder = shard.folder(inputs.work)
         self.folder.mkdir(parents=True, exist_ok=True)
         resumed = load_checkpoint(self.folder)
         self._resumed = resumed is not None
         self.accumulators = [
-            self._accumulator(number, resumed) for number in range(len(job.dictionaries))
+            self._accumulator(number, resumed) for number in range(len(inputs.dictionaries))
         ]
-        everything = plan_forward_batches(np.asarray(job.feed.plan.length), job.plan.forward_batch)
+        everything = plan_forward_batches(
+            np.asarray(inputs.feed.plan.length), inputs.plan.forward_batch
+        )
         first, self._end = shard.bounds(len(everything))
         self._batches = everything
         self._next = resumed.next_batch if resumed else first
@@ -92,13 +94,13 @@ class ShardRun:
     def _accumulator(self, number: int, resumed: Checkpoint | None) -> Accumulator:
         """Create the accumulator of one dictionary, with the state of the shard's checkpoint where
         it resumes."""
-        job, name = self.job, self.job.dictionaries[number].name
+        inputs, name = self.inputs, self.inputs.dictionaries[number].name
         accumulator = Accumulator(
-            job.shapes[number],
-            job.plan,
-            job.feed.windows,
+            inputs.shapes[number],
+            inputs.plan,
+            inputs.feed.windows,
             self.folder / f"{number}.spool",
-            job.feed.device,
+            inputs.feed.device,
             resumed.spooled[name] if resumed else 0,
         )
         if resumed:
@@ -123,7 +125,7 @@ class ShardRun:
                 self.save()  # an empty shard (more shards than batches) is complete, too
             return
         total = self._tokens_total()
-        chunk = TripleChunk(self.job)
+        chunk = TripleChunk(self.inputs)
         while self._next < self._end:
             sequences = self._batches[self._next]
             self.tokens += chunk.feed(sequences, self.stages)
@@ -138,7 +140,7 @@ class ShardRun:
 
     def _tokens_total(self) -> int:
         """Return how many tokens the shard has to process."""
-        plan = self.job.feed.plan
+        plan = self.inputs.feed.plan
         first, end = self.shard.bounds(len(self._batches))
         if self.shard.count == 1:
             return plan.n_tokens
@@ -153,7 +155,7 @@ class ShardRun:
         """Write a checkpoint of everything that the shard has folded in so far."""
         with self.stages("checkpoint"):
             began = time.monotonic()
-            names = [dictionary.name for dictionary in self.job.dictionaries]
+            names = [dictionary.name for dictionary in self.inputs.dictionaries]
             pairs = list(zip(names, self.accumulators, strict=True))
             state = {name: accumulator.state() for name, accumulator in pairs}
             spooled = {name: accumulator.spool.sync() for name, accumulator in pairs}
@@ -166,17 +168,17 @@ class TripleChunk:
     """Chunk of triples (token, feature, value) from whole sequences, gathered until there are
     enough to fold into the accumulators."""
 
-    def __init__(self, job: ShardInputs) -> None:
-        self._job = job
+    def __init__(self, inputs: ShardInputs) -> None:
+        self._inputs = inputs
         self._clear()
 
     def _clear(self) -> None:
         """Empty the chunk for the next sequences."""
         self._sequences: list[np.ndarray] = []
-        self._triples: list[list[Triples]] = [[] for _ in self._job.dictionaries]
+        self._triples: list[list[Triples]] = [[] for _ in self._inputs.dictionaries]
         self._finite: list[Tensor] = []
         self._rows = 0
-        self._nonzero = [0] * len(self._job.dictionaries)
+        self._nonzero = [0] * len(self._inputs.dictionaries)
 
     @property
     def full(self) -> bool:
@@ -192,16 +194,16 @@ class TripleChunk:
     def feed(self, sequences: np.ndarray, stages: StageTimings) -> int:
         """Run one forward batch through the models and the dictionaries and gather its triples.
         Returns the number of counted tokens."""
-        job = self._job
+        inputs = self._inputs
         with stages("feed"):
-            batch = job.feed.batch(sequences)
+            batch = inputs.feed.batch(sequences)
         with stages("forward"):
-            acts = job.models.activations(batch.tokens, job.dictionaries, job.processing)
+            acts = inputs.models.activations(batch.tokens, inputs.dictionaries, inputs.processing)
             finite = {id(x): all_finite(x) for x in acts}
         flags = []
-        for number, (dictionary, x) in enumerate(zip(job.dictionaries, acts, strict=True)):
+        for number, (dictionary, x) in enumerate(zip(inputs.dictionaries, acts, strict=True)):
             with stages("encode"):
-                triples = encode_batch(dictionary, x, batch, job.precision)
+                triples = encode_batch(dictionary, x, batch, inputs.precision)
             with stages("feed"):
                 kept = assign_rows(
                     triples, batch, self._rows, sparse_rows=dictionary.needs_sequence
@@ -220,13 +222,13 @@ class TripleChunk:
         if not self._sequences:
             return
         self._refuse_nonfinite()
-        shapes = self._job.shapes
+        shapes = self._inputs.shapes
         with stages("feed"):
-            rows = self._job.feed.rows(
+            rows = self._inputs.feed.rows(
                 np.concatenate(self._sequences),
                 [shape.sample_rate for shape in shapes],
             )
-        parts = zip(self._job.dictionaries, accumulators, self._triples, strict=True)
+        parts = zip(self._inputs.dictionaries, accumulators, self._triples, strict=True)
         for dictionary, accumulator, triples in parts:
             with stages("feed"):
                 mine = next(rows)
@@ -246,11 +248,11 @@ class TripleChunk:
         if bool(every.all()):
             return
         batch, number = (~every).nonzero()[0].tolist()
-        plan, sequences = self._job.feed.plan, self._sequences[batch]
+        plan, sequences = self._inputs.feed.plan, self._sequences[batch]
         documents = dict.fromkeys(plan.document_ids[int(plan.document[i])] for i in sequences)
         shown, more = list(documents)[:MAX_NAMED_DOCUMENTS], len(documents) - MAX_NAMED_DOCUMENTS
         where = " or ".join(shown) + (f" or {more} others" if more > 0 else "")
-        hooks = " or ".join(self._job.dictionaries[number].read_hooks)
+        hooks = " or ".join(self._inputs.dictionaries[number].read_hooks)
         raise InputError(
             f"Activations at {hooks} are not finite (NaN or infinity) in {where}, so they cannot "
             "be stored. Run the model in float32, or leave that text out."

@@ -1,9 +1,9 @@
 """Silent pool: one dictionary's activations in the pool of random windows, in bounded memory.
 
-All non-zero activations of a window are stored, so a dictionary on which thousands of features fire
-at once would fill the store. Such a dictionary keeps only the first windows of the pool's random
-order whose activations fit, which are as random as the whole pool. Their number follows from the
-activations alone, in whatever order they come.
+All non-zero activations of a window are stored, so a dictionary on which thousands of features
+fire at once would fill the store. Such a dictionary keeps only the first windows of the pool's
+random order whose activations fit, which are as random as the whole pool. Their number follows from
+the activations alone, in whatever order they come.
 """
 
 import numpy as np
@@ -47,8 +47,8 @@ class SilentPool:
 
     def add(self, columns: PoolColumns) -> None:
         """Add activations to the silent pool. Those of one window may come in several calls."""
-        place = np.searchsorted(self._order[self._sorted], columns["window"])
-        self._counts += np.bincount(self._sorted[place], minlength=len(self._order))
+        order_index = np.searchsorted(self._order[self._sorted], columns["window"])
+        self._counts += np.bincount(self._sorted[order_index], minlength=len(self._order))
         self._gather(columns)
 
     def merge(self, columns: PoolColumns, counts: np.ndarray) -> None:
@@ -70,9 +70,9 @@ class SilentPool:
             name: np.concatenate([np.empty(0, kind), *(part[name] for part in self._parts)])
             for name, kind in COLUMN_DTYPES.items()
         }
-        kept = np.isin(joined["window"], self.windows)
-        if not kept.all():
-            joined = {name: values[kept] for name, values in joined.items()}
+        fits = np.isin(joined["window"], self.windows)
+        if not fits.all():
+            joined = {name: values[fits] for name, values in joined.items()}
         self._parts, self._pending = [joined], 0
         return joined
 

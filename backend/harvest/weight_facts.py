@@ -51,8 +51,8 @@ def compute_weight_facts(
     decoder_norm, encoder_decoder_cosine (NaN where there is no linear encoder).
     """
     path = cache / f"{weight_cache_key(lm, dictionary)}.safetensors"
-    if (found := read_weight_cache(path)) is not None:
-        yield dictionary.d_sae, found
+    if (cached := read_weight_cache(path)) is not None:
+        yield dictionary.d_sae, cached
         return
     arrays: WeightArrays = {}
     W_dec = dictionary.W_dec.detach().float()
@@ -156,6 +156,6 @@ def write_weight_cache(path: Path, arrays: WeightArrays) -> None:
     """Write weight facts to the cache for the next harvest with the same weights, replacing the
     file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, fresh)
-    fresh.replace(path)
+    new_file = path.with_suffix(".new")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, new_file)
+    new_file.replace(path)

@@ -52,16 +52,16 @@ def lay_window_grid(plan: SequencePlan, width: int) -> WindowGrid:
     segment = np.repeat(np.arange(len(sequence)), count)
     within = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
     start = (begin[segment] + within * width).astype(np.int32)
-    of = sequence[segment].astype(np.int32)
+    window_sequence = sequence[segment].astype(np.int32)
     return WindowGrid(
         width=width,
-        sequence=of,
+        sequence=window_sequence,
         start=start,
         length=np.minimum(width, end[segment] - start).astype(np.int16),
         document=np.asarray(plan.segment_document)[segment].astype(np.int32),
-        split=np.asarray(plan.split)[of],
+        split=np.asarray(plan.split)[window_sequence],
         stretch=(end - begin)[segment].astype(np.int32),
-        first=np.searchsorted(of, np.arange(plan.n_sequences + 1)).astype(np.int64),
+        first=np.searchsorted(window_sequence, np.arange(plan.n_sequences + 1)).astype(np.int64),
     )
 
 

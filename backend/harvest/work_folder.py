@@ -32,11 +32,12 @@ def process_is_alive(pid: int) -> bool:
     return True
 
 
-def find_unused_id(store: Path, wanted: str) -> str:
-    """Return `wanted`, or `wanted` with the first number from 2 that no finished harvest has."""
-    number, name = 2, wanted
+def find_unused_id(store: Path, preferred: str) -> str:
+    """Return the id `preferred`, or `preferred` with the first number from 2 that no finished
+    harvest has."""
+    number, name = 2, preferred
     while (store / "harvests" / f"{name}.duckdb").exists():
-        name, number = f"{wanted}-{number}", number + 1
+        name, number = f"{preferred}-{number}", number + 1
     return name
 
 
@@ -53,10 +54,10 @@ def all_shards_complete(work: Path, count: int, feed: BatchFeed, plan: HarvestPl
     """Return whether the checkpoints in the work folder have reached the end of every shard."""
     n = len(plan_forward_batches(np.asarray(feed.plan.length), plan.forward_batch))
     parts = [Shard(index, count) for index in range(count)]
-    found = [load_checkpoint(part.folder(work)) for part in parts]
+    checkpoints = [load_checkpoint(part.folder(work)) for part in parts]
     return all(
         checkpoint is not None and checkpoint.next_batch >= part.bounds(n)[1]
-        for part, checkpoint in zip(parts, found, strict=True)
+        for part, checkpoint in zip(parts, checkpoints, strict=True)
     )
 
 
