@@ -59,7 +59,7 @@ class ActivationSpool:
         return self.length
 
     def close(self) -> None:
-        """Close the spool file."""
+        """Close the spool file; its records stay on disk."""
         self._file.close()
 
 

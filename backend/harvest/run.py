@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from backend import dictionaries as loaders
 from backend.corpus import (
     SequencePlan,
@@ -227,8 +229,7 @@ class HarvestRun:
         work: Path,
         target: Path,
     ) -> Iterator[HarvestProgress]:
-        """Stream this process's shards, wait for the others, and publish the harvest once all are
-        complete."""
+        """Stream this process's shards of the harvest, wait for the others, and publish."""
         request = self.request
         processing = require_same_processing({d.name: d.processing for d in dictionaries})
         windows = lay_window_grid(sequences, request.plan.window)
@@ -266,8 +267,24 @@ class HarvestRun:
             for shard_run in runs:
                 yield from shard_run.run()
             yield from wait_for_processes(others)
-        done = all_shards_complete(work, shard.count, feed, request.plan)
-        if not (request.publishes and done):
+        yield from self._publish_once_complete(
+            lm, inputs, runs, silent, shard.count, weight_places, target
+        )
+
+    def _publish_once_complete(
+        self,
+        lm: LanguageModel,
+        inputs: ShardInputs,
+        runs: list[ShardRun],
+        silent: np.ndarray,
+        n_shards: int,
+        weight_places: dict[str, str],
+        target: Path,
+    ) -> Iterator[HarvestProgress]:
+        """Publish the harvest file where all shards are complete; otherwise leave that to the
+        process that completes the last one."""
+        request, work, feed = self.request, inputs.work, inputs.feed
+        if not (request.publishes and all_shards_complete(work, n_shards, feed, request.plan)):
             self.outcome = "part"
             return
         with WorkLock(work / "publishing", f"The harvest {self.id}", PUBLISH_PATIENCE_S):
@@ -276,16 +293,16 @@ class HarvestRun:
                     self.id,
                     lm,
                     request.plan,
-                    sequences,
-                    windows,
+                    feed.plan,
+                    feed.windows,
                     silent,
                     request.precision,
                     read_start_time(work),
                     hub_revision(lm),
-                    describe_readings(dictionaries),
+                    describe_readings(inputs.dictionaries),
                 )
                 Store(request.store).places.remember(weight_places)
-                yield from self._publish(details, inputs, runs, shard.count, target)
+                yield from self._publish(details, inputs, runs, n_shards, target)
         self.outcome = "published"
         shutil.rmtree(work, ignore_errors=True)
 
