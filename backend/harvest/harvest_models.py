@@ -31,9 +31,9 @@ class HarvestModels:
 
     def model_for(self, dictionary: Dictionary) -> LanguageModel:
         """Return the model whose activations this dictionary reads."""
-        return self._named(dictionary.writes[0].model)
+        return self._model_named(dictionary.writes[0].model)
 
-    def _named(self, model: str) -> LanguageModel:
+    def _model_named(self, model: str) -> LanguageModel:
         """Return the model that a site names: the harvest's own, or its shuffled copy."""
         if model != SHUFFLED:
             return self.lm
@@ -48,11 +48,12 @@ class HarvestModels:
     ) -> list[Float[Tensor, "batch pos d_in"]]:
         """Return the activations that each dictionary reads, [batch, position, d_in], from one
         forward pass of every model that is needed."""
-        sites = [site for one in dictionaries for site in one.reads]
-        found: dict[str, dict[str, Tensor]] = {}
+        sites = [site for dictionary in dictionaries for site in dictionary.reads]
+        activations: dict[str, dict[str, Tensor]] = {}
         for model in dict.fromkeys(site.model for site in sites):
             hooks = list(dict.fromkeys(site.hook for site in sites if site.model == model))
-            found[model] = self._named(model).activations(tokens, hooks, processing)
+            activations[model] = self._model_named(model).activations(tokens, hooks, processing)
         return [
-            join_sites([found[site.model][site.hook] for site in one.reads]) for one in dictionaries
+            join_sites([activations[site.model][site.hook] for site in dictionary.reads])
+            for dictionary in dictionaries
         ]
