@@ -61,9 +61,9 @@ def measure_prompt_activity(
     """
     one = engine.dictionaries[name]
     tokens, total = torch.zeros(one.d_sae), torch.zeros(one.d_sae, dtype=torch.double)
-    for _, some in targeted.batches(engine.lm.d_vocab):
+    for _, batch in targeted.batches(engine.lm.d_vocab):
         (reading,) = read_dictionary_activations(
-            engine.lm, [one], some.prompts.tokens, some.prompts.counted
+            engine.lm, [one], batch.prompts.tokens, batch.prompts.counted
         )
         feature, value = reading.active.feature.cpu(), reading.active.value.cpu().double().abs()
         tokens.index_add_(0, feature, torch.ones(len(feature)))
@@ -122,11 +122,11 @@ def find_matched_features(
     asked = [p.index for p in parts if p.dictionary == part.dictionary]
     kept = ~np.isin(here.feature, asked)
     values = np.column_stack([here.tokens, here.change_norm]).astype(float)
-    apart = np.where(kept, largest_column_factors(values, values[own[0]]), np.inf)
+    ratios = np.where(kept, largest_column_factors(values, values[own[0]]), np.inf)
     for factor in MATCHING_FACTORS:
-        if (apart <= factor).sum() >= n:
-            return here.feature[apart <= factor], factor
-    near = apart <= MATCHING_FACTORS[-1]
+        if (ratios <= factor).sum() >= n:
+            return here.feature[ratios <= factor], factor
+    near = ratios <= MATCHING_FACTORS[-1]
     return (here.feature[near], MATCHING_FACTORS[-1]) if near.any() else None
 
 

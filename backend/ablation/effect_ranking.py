@@ -108,10 +108,10 @@ def rank_effects(
     targeted = baseline.targeted
     blocks = list(_estimate_blocks(baseline, request, method, tick))
     n = len(targeted)
-    made = _effects_by_node(blocks) if request.unit == "node" else _effects_by_feature(blocks, n)
-    made.sort(key=lambda row: -abs(row.predicted))
-    measured = _measure_strongest(baseline, request, blocks, made, tick)
-    rows = measured + made[len(measured) : MAX_RANKED_ROWS]
+    ranked = _effects_by_node(blocks) if request.unit == "node" else _effects_by_feature(blocks, n)
+    ranked.sort(key=lambda row: -abs(row.predicted))
+    measured = _measure_strongest(baseline, request, blocks, ranked, tick)
+    rows = measured + ranked[len(measured) : MAX_RANKED_ROWS]
     pairs = [(r.predicted, r.measured) for r in rows if r.measured is not None]
     return {
         "target": "logit_diff" if targeted.target.against is not None else "log_prob",
@@ -120,7 +120,7 @@ def rank_effects(
         "method": request.method,
         "how": request.how,
         "n": n,
-        "of": len(made),
+        "of": len(ranked),
         "rows": [asdict(row) for row in rows],
         "agreement": estimate_agreement(pairs),
         "cuts": [
@@ -141,22 +141,24 @@ def _estimate_blocks(
     copies = INTEGRATION_STEPS if request.method == "integrated" else 2
     parts = list(targeted.batches(engine.lm.d_vocab, copies))
     done, total = 0, len(parts) * len(request.dictionaries)
-    for chosen, some in parts:
+    for chosen, batch in parts:
         found, where = [], []
         for name in request.dictionaries:
             one = engine.dictionaries[name]
             (reading,) = read_dictionary_activations(
-                engine.lm, [one], some.prompts.tokens, some.prompts.counted
+                engine.lm, [one], batch.prompts.tokens, batch.prompts.counted
             )
-            reading, goes = baseline.node_baseline(
-                reading, some, everywhere=request.unit == "feature"
+            reading, node_baselines = baseline.node_baseline(
+                reading, batch, everywhere=request.unit == "feature"
             )
-            found += method(engine.lm, [reading], {name: goes}, some.prompts.tokens, some.target)
-            where.append(goes.value)
+            found += method(
+                engine.lm, [reading], {name: node_baselines}, batch.prompts.tokens, batch.target
+            )
+            where.append(node_baselines.value)
             done += 1
             if tick:
                 tick(done, total + _measured_count(request))
-        yield EstimatedBlock(chosen.start, some, found, where)
+        yield EstimatedBlock(chosen.start, batch, found, where)
 
 
 def _measured_count(request: EffectRankingRequest) -> int:
@@ -167,8 +169,8 @@ def _measured_count(request: EffectRankingRequest) -> int:
 def _mean_clean_target(engine: LocalEngine, targeted: TargetedPrompts) -> float:
     """Return the mean target over the prompts of the ranking in the unedited model."""
     found = [
-        some.target(engine.lm.logits(some.prompts.tokens))
-        for _, some in targeted.batches(engine.lm.d_vocab)
+        batch.target(engine.lm.logits(batch.prompts.tokens))
+        for _, batch in targeted.batches(engine.lm.d_vocab)
     ]
     value = float(torch.cat(found).mean())
     target_and_loss(value, 0.0, None)  # raises InputError if NaN
@@ -225,11 +227,11 @@ def _measure_strongest(
     baseline: RankingBaseline,
     request: EffectRankingRequest,
     blocks: Sequence[EstimatedBlock],
-    made: Sequence[RankedEffect],
+    ranked: Sequence[RankedEffect],
     tick: AblationProgress | None,
 ) -> list[RankedEffect]:
     """Measure the effect of the first ranking rows, each by an ablation of its own."""
-    top = list(made[: min(max(request.exact, 0), MAX_RANKED_ROWS)])
+    top = list(ranked[: min(max(request.exact, 0), MAX_RANKED_ROWS)])
     before = len(blocks) * len(request.dictionaries)
 
     def said(done: int) -> None:
@@ -252,11 +254,11 @@ def _measure_part(baseline: RankingBaseline, part: ModelPart) -> tuple[float, fl
     part ablated at all tokens.
     """
     effects, spreads = [], []
-    for _, some in baseline.targeted.batches(baseline.engine.lm.d_vocab):
-        out = baseline.forward_pass(some).run([part], some.prompts)
-        effects.append(some.target(out.ablated) - some.target(out.clean))
-        rows = torch.arange(len(some), device=out.clean.device)
-        last = some.prompts.last.to(out.clean.device)
+    for _, batch in baseline.targeted.batches(baseline.engine.lm.d_vocab):
+        out = baseline.forward_pass(batch).run([part], batch.prompts)
+        effects.append(batch.target(out.ablated) - batch.target(out.clean))
+        rows = torch.arange(len(batch), device=out.clean.device)
+        last = batch.prompts.last.to(out.clean.device)
         spreads.append(logit_spread((out.ablated - out.clean)[rows, last].float()))
     return float(torch.cat(effects).mean()), finite_or_none(torch.cat(spreads).nanmean())
 
@@ -269,7 +271,7 @@ def _measure_nodes(
     """
     found, done = dict(enumerate(top)), 0
     for block in blocks:
-        for one, goes in zip(block.effects, block.baselines, strict=True):
+        for one, node_baselines in zip(block.effects, block.baselines, strict=True):
             place = _number_nodes(block, one)
             key = {
                 i: place.get((r.dictionary, r.prompt, r.position, r.feature))
@@ -280,11 +282,11 @@ def _measure_nodes(
             if not wanted:
                 continue
             nodes = torch.tensor(list(wanted.values()), device=one.node.device)
-            gone = ablate_active_features(
+            exact_effects = ablate_active_features(
                 engine.lm,
                 one.reading,
                 nodes,
-                goes,
+                node_baselines,
                 block.targeted.prompts.tokens,
                 block.targeted.target.only,
                 block.targeted.target.last,
@@ -292,7 +294,9 @@ def _measure_nodes(
                 rows=NODES_PER_PASS,
             )
             done += len(wanted)
-            for i, effect, share in zip(wanted, gone.effect, gone.spread, strict=True):
+            for i, effect, share in zip(
+                wanted, exact_effects.effect, exact_effects.spread, strict=True
+            ):
                 found[i] = replace(found[i], measured=float(effect), spread=finite_or_none(share))
     return list(found.values())
 

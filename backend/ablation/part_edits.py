@@ -88,10 +88,10 @@ def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tenso
         return h[..., at.span]
     if part.kind == "feature":
         return NamedFeatures(one, torch.tensor([part.index], device=x.device)).activations(x)
-    whole = read_dictionary(one, h, x, counted)
+    reading = read_dictionary(one, h, x, counted)
     if part.kind == "error":
-        return whole.error_term()
-    return whole.decode_feature_values(whole.active.value)
+        return reading.error_term()
+    return reading.decode_feature_values(reading.active.value)
 
 
 def part_change(
@@ -139,8 +139,8 @@ def compile_part_edits(
     read: dict[str, Tensor] = {}
     found: dict[str, ActivationEdit] = {}
     for hook in dict.fromkeys(at.hook for at in sites):
-        here = [at for at in sites if at.hook == hook]
-        found[hook] = _replace_parts(lm, hook, here, others, counted, read)
+        at_hook = [at for at in sites if at.hook == hook]
+        found[hook] = _replace_parts(lm, hook, at_hook, others, counted, read)
     for at in sites:
         if at.read_at != at.hook:
             found[at.read_at] = _remember_activation(at.read_at, read, found.get(at.read_at))
@@ -165,7 +165,7 @@ def _remember_activation(
 def _replace_parts(
     lm: LanguageModel,
     hook: str,
-    here: Sequence[PartLocation],
+    at_hook: Sequence[PartLocation],
     others: Mapping[ModelPart, ReplacementValue],
     counted: Tensor,
     read: Mapping[str, Tensor],
@@ -174,7 +174,7 @@ def _replace_parts(
 
     def change(h: Tensor) -> Tensor:
         total = torch.zeros_like(h)
-        for at in here:
+        for at in at_hook:
             x = h if at.read_at == hook else read[at.read_at]
             if at.dictionary is not None:
                 x = lm.process(at.read_at, x, at.dictionary.processing)

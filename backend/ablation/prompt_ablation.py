@@ -72,13 +72,13 @@ def prepare_ablations(
         # Means are over counted tokens, even if parts are replaced at all positions.
         texts = zip(everyone.tokens.tolist(), everyone.real.sum(-1).tolist(), strict=True)
         everyone = PaddedPrompts.of([engine.text(row[:n]) for row, n in texts])
-    for number, (chosen, targets) in enumerate(targeted.batches(engine.lm.d_vocab)):
-        donors = targets.partners if request.how == "pair" else everyone
+    for number, (chosen, batch) in enumerate(targeted.batches(engine.lm.d_vocab)):
+        donors = batch.partners if request.how == "pair" else everyone
         given = means or refuse_without_harvest
         seed = request.seed + number
         yield (
             chosen,
-            targets,
+            batch,
             AblatedForward(
                 engine.lm, engine.dictionaries, request.how, given, donors=donors, seed=seed
             ),
@@ -95,9 +95,9 @@ def ablate_blocks(
 
     `means` looks up the features' means in a harvest.
     """
-    for chosen, targets, ablation in prepare_ablations(engine, targeted, request, means):
-        outcome = ablation.run(request.parts, set_last_positions(targets.prompts))
-        yield chosen, AblatedBlock(targets, outcome, ablation)
+    for chosen, batch, ablation in prepare_ablations(engine, targeted, request, means):
+        outcome = ablation.run(request.parts, set_last_positions(batch.prompts))
+        yield chosen, AblatedBlock(batch, outcome, ablation)
 
 
 def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
@@ -131,8 +131,8 @@ def ablate_prompts(
         clean, ablated = block.values
         for part in request.parts:
             done += 1
-            gone = block.alone(part) if singles else ablated
-            effects[part] += (gone - clean).tolist()
+            ablated_alone = block.alone(part) if singles else ablated
+            effects[part] += (ablated_alone - clean).tolist()
             if tick:
                 tick(done, n * len(request.parts))
     return assemble_answer(request, targeted, described, effects)

@@ -64,7 +64,7 @@ class RankingBaseline:
             laid = replace(laid, partners=drawn)
         return cls(engine, how, laid, means)
 
-    def forward_pass(self, some: TargetedPrompts) -> AblatedForward:
+    def forward_pass(self, batch: TargetedPrompts) -> AblatedForward:
         """Return the forward pass that measures effects against this baseline on one block of
         prompts.
         """
@@ -73,10 +73,10 @@ class RankingBaseline:
             return AblatedForward(lm, dictionaries, "mean", self.means, self.targeted.prompts)
         if self.how == "zero":
             return AblatedForward(lm, dictionaries, "zero")
-        return AblatedForward(lm, dictionaries, "pair", donors=some.partners)
+        return AblatedForward(lm, dictionaries, "pair", donors=batch.partners)
 
     def node_baseline(
-        self, reading: DictionaryActivations, some: TargetedPrompts, *, everywhere: bool
+        self, reading: DictionaryActivations, batch: TargetedPrompts, *, everywhere: bool
     ) -> tuple[DictionaryActivations, AttributionBaseline]:
         """Return the dictionary's activations with every node that changes, and the baseline value
         of each.
@@ -88,9 +88,9 @@ class RankingBaseline:
             return reading, make_zero_baseline(reading, errors=True)
         if self.how == "mean":
             return self._mean(reading, everywhere)
-        assert some.partners is not None
+        assert batch.partners is not None
         (other,) = read_dictionary_activations(
-            self.engine.lm, [reading.dictionary], some.partners.tokens, some.prompts.counted
+            self.engine.lm, [reading.dictionary], batch.partners.tokens, batch.prompts.counted
         )
         both, value = join_nodes(reading, other)
         return both, AttributionBaseline(value, other.error_term())
@@ -134,13 +134,15 @@ def join_nodes(
     size = (reading.h.shape[1], reading.dictionary.d_sae)
     keys = [node_keys(one.active, size) for one in (reading, other)]
     every = torch.cat(keys).unique()
-    mine, theirs = (
+    own_values, baseline_values = (
         one.active.value.new_zeros(len(every)).index_put_(
             (torch.searchsorted(every, key),), one.active.value
         )
         for one, key in zip((reading, other), keys, strict=True)
     )
-    return replace(reading, active=ActiveFeatures(*split_node_keys(every, size), mine)), theirs
+    return replace(
+        reading, active=ActiveFeatures(*split_node_keys(every, size), own_values)
+    ), baseline_values
 
 
 def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:

@@ -187,7 +187,7 @@ def strongest_coordinates(x: Tensor, use: Tensor) -> np.ndarray:
     """Return, for each document of a batch, the value of largest magnitude of each hook coordinate
     over the masked positions, [batch, width].
     """
-    away = ~use.to(x.device)[..., None]
-    high = x.masked_fill(away, -torch.inf).amax(dim=1)
-    low = x.masked_fill(away, torch.inf).amin(dim=1)
+    ignored = ~use.to(x.device)[..., None]
+    high = x.masked_fill(ignored, -torch.inf).amax(dim=1)
+    low = x.masked_fill(ignored, torch.inf).amin(dim=1)
     return torch.where(high >= -low, high, low).float().cpu().numpy()

@@ -62,14 +62,14 @@ def jensen_shannon_distances(
     member = np.stack([order == g for order in orders for g in range(k)]).astype(np.float32)
     member /= member.sum(axis=1, keepdims=True)
     bins = bin_by_rank(tile)
-    whole, parts = (
+    total_entropy, group_entropies = (
         np.zeros((len(orders), *shape)) for shape in ((tile.shape[1],), (k, bins.shape[1]))
     )
     for number in range(BINS + 1):
         p = (member @ (bins == number).astype(np.float32)).reshape(len(orders), k, -1)
-        whole += entropy_terms(p.mean(axis=1))
-        parts += entropy_terms(p)
-    divergence = (whole - parts.mean(axis=1)) / np.log2(k)
+        total_entropy += entropy_terms(p.mean(axis=1))
+        group_entropies += entropy_terms(p)
+    divergence = (total_entropy - group_entropies.mean(axis=1)) / np.log2(k)
     distance = np.sqrt(np.clip(divergence, 0, 1))
     return GroupSeparation(distance[0], distance[1:])
 

@@ -101,17 +101,17 @@ def relabel_sequentially(
     n, m = scores.shape
     rng = np.random.default_rng(seed)
     hits, drawn = np.zeros(m, np.int64), np.zeros(m, np.int64)
-    still, more = np.arange(m), MIN_RELABELLINGS
+    remaining, more = np.arange(m), MIN_RELABELLINGS
     wanted = min(max(40 * family, MIN_RELABELLINGS), MAX_RELABELLINGS)
-    while len(still):
-        hits[still] += count_matching_relabellings(
-            scores[:, still], on_a, random_relabellings(n, int(on_a.sum()), more, rng)
+    while len(remaining):
+        hits[remaining] += count_matching_relabellings(
+            scores[:, remaining], on_a, random_relabellings(n, int(on_a.sum()), more, rng)
         )
-        drawn[still] += more
-        still = still[hits[still] < ENOUGH_MATCHES]
+        drawn[remaining] += more
+        remaining = remaining[hits[remaining] < ENOUGH_MATCHES]
         total = int(drawn.max())
-        more = int(min(9 * total, wanted - total, work / (n * max(len(still), 1))))
-        work -= more * n * len(still)
+        more = int(min(9 * total, wanted - total, work / (n * max(len(remaining), 1))))
+        work -= more * n * len(remaining)
         if more < total:  # not worth another round
             break
     return hits, drawn
@@ -174,10 +174,10 @@ def firing_share_test(
             + _log_binomial(gammaln, n_b, k - x)
             - _log_binomial(gammaln, n, k)
         )
-        away = np.abs(x * n - k * n_a)  # integers, so ties are exact
+        distances = np.abs(x * n - k * n_a)  # integers, so ties are exact
         mine = total == k
         seen = np.abs(fires_a[mine] * n - k * n_a)
-        p[mine] = np.minimum((np.exp(logs) * (away >= seen[:, None])).sum(axis=1), 1.0)
+        p[mine] = np.minimum((np.exp(logs) * (distances >= seen[:, None])).sum(axis=1), 1.0)
     return PermutationResult(p, np.zeros(len(p), np.int64), True)
 
 

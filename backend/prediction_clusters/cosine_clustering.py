@@ -32,9 +32,9 @@ def cluster_rows(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.nda
         from sklearn.cluster import SpectralClustering
 
         # Affinities must not be negative: opposite rows count as unrelated.
-        alike = np.clip(cosine_matrix(rows), 0, None)
+        similarities = np.clip(cosine_matrix(rows), 0, None)
         model = SpectralClustering(k, affinity="precomputed", random_state=seed, n_init=5)
-        found = model.fit_predict(alike)
+        found = model.fit_predict(similarities)
     else:
         from sklearn.cluster import KMeans
 
@@ -46,7 +46,7 @@ def cluster_rows(rows: csr_matrix, k: int, method: str, seed: int) -> Int[np.nda
 
 
 def cluster_tightness(
-    alike: Float[np.ndarray, "n n"], found: Int[np.ndarray, "n"]
+    similarities: Float[np.ndarray, "n n"], found: Int[np.ndarray, "n"]
 ) -> dict[str, float]:
     """Return the mean cosine of pairs within a cluster (`inside`), between clusters (`outside`),
     and within random groups of the same sizes (`chance`, seed 0).
@@ -58,9 +58,9 @@ def cluster_tightness(
     inside = (found[:, None] == found) & pairs
     chance = (shuffled[:, None] == shuffled) & pairs
     return {
-        "inside": _mean_or_nan(alike[inside]),
-        "outside": _mean_or_nan(alike[~inside & pairs]),
-        "chance": _mean_or_nan(alike[chance]),
+        "inside": _mean_or_nan(similarities[inside]),
+        "outside": _mean_or_nan(similarities[~inside & pairs]),
+        "chance": _mean_or_nan(similarities[chance]),
     }
 
 

@@ -88,12 +88,12 @@ def compute_effect_vectors(
     done = 0
     for numbers in batch_predictions(picks):
         given = pad_prediction_prompts(engine, file, [picks[i] for i in numbers])
-        found, hot = _batch_effects(engine, chosen, list(offsets.values()), given)
-        for i, (columns, values), warm in zip(numbers, found, hot, strict=True):
+        found, heats = _batch_effects(engine, chosen, list(offsets.values()), given)
+        for i, (columns, values), row_heat in zip(numbers, found, heats, strict=True):
             top = np.argsort(-np.abs(values), kind="stable")[:kept]
             rows[i] = (columns[top], values[top])
             at = picks[i].position
-            heat[i] = [float(x) for x in warm[max(at + 1 - HEAT_WINDOW, 0) : at + 1]]
+            heat[i] = [float(x) for x in row_heat[max(at + 1 - HEAT_WINDOW, 0) : at + 1]]
         done += len(numbers)
         tick(done, len(picks))
     counts = np.cumsum([0, *(len(columns) for columns, _ in rows)])

@@ -68,14 +68,14 @@ def sample_predictions(
     for rows in batch_sequences(file, rng.permutation(len(file.sequences))):
         losses, use = _prediction_losses(engine, file, rows)
         looked += int(use.sum())
-        fine = use & (losses < loss)
-        good += int(fine.sum())
+        well_predicted = use & (losses < loss)
+        good += int(well_predicted.sum())
         for i, sequence in enumerate(rows.tolist()):
             tokens = file.sequences.tokens(sequence)
-            for at in rng.permutation(fine[i].nonzero()[:, 0].numpy()).tolist():
-                gist = tuple(tokens[max(at - REPEAT_WINDOW + 2, 0) : at + 2].tolist())
-                if gist not in seen:
-                    seen.add(gist)
+            for at in rng.permutation(well_predicted[i].nonzero()[:, 0].numpy()).tolist():
+                last_tokens = tuple(tokens[max(at - REPEAT_WINDOW + 2, 0) : at + 2].tolist())
+                if last_tokens not in seen:
+                    seen.add(last_tokens)
                     one = (sequence, at, int(tokens[at + 1]), float(losses[i, at]))
                     found.append(SampledPrediction(*one, split=splits[sequence]))
                     break

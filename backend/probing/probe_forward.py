@@ -131,14 +131,14 @@ def feature_ablation_edits(
         by.setdefault(feature.dictionary, []).append(feature.index)
     use, read = counted.to(lm.placement.device)[..., None], {}
     parts: dict[str, list[Callable[[Tensor], Tensor]]] = {}
-    away = [(dictionaries[name], ids) for name, ids in by.items()]
-    check_single_sites([one for one, _ in away], "Probes")
+    ablated = [(dictionaries[name], ids) for name, ids in by.items()]
+    check_single_sites([one for one, _ in ablated], "Probes")
     remembered = {
         canonical_hook(lm, one.hook_name)
-        for one, _ in away
+        for one, _ in ablated
         if canonical_hook(lm, one.hook_name) != canonical_hook(lm, one.hook_out)
     }
-    for one, ids in away:
+    for one, ids in ablated:
         named = NamedFeatures(one, torch.tensor(sorted(ids), device=one.coder.W_dec.device))
         parts.setdefault(canonical_hook(lm, one.hook_out), []).append(
             _features_contribution(lm, named, read)

@@ -158,14 +158,14 @@ def sum_probe_effects(
             engine, request, one, probe, [d for d in chosen if d.name not in beyond]
         )
         beyond |= {d.name for d in chosen if canonical_hook(engine.lm, d.hook_out) not in by}
-        near = [d for d in chosen if d.name not in beyond]
-        if not near:
+        writing = [d for d in chosen if d.name not in beyond]
+        if not writing:
             raise InputError(
                 f"No dictionary writes at or before {request.hook}: choose a later hook point for "
                 "the probe."
             )
         side = torch.from_numpy((signs[one.rows] > 0).astype(np.int64))
-        for d in near:  # one at a time, so that only one dictionary's activations are in memory
+        for d in writing:  # one at a time, so that only one dictionary's activations are in memory
             (reading,) = read_dictionary_activations(engine.lm, [d], one.tokens, one.counted)
             g = by[canonical_hook(engine.lm, d.hook_out)]
             found.setdefault(d.name, ProbeEffectSums.empty(d)).add(reading, g, side)
@@ -246,7 +246,7 @@ def _measure_strongest(
     before = probe.logit(pooled_activations(engine, batches, request.hook, _pooling(request)))
     for i in range(steps):
         tick(i, steps, "ablating features:")
-        gone = pooled_activations(
+        ablated = pooled_activations(
             engine,
             batches,
             request.hook,
@@ -254,7 +254,7 @@ def _measure_strongest(
             [FeatureId.parse(rows[i].feature)],
             lambda i=i: tick(i, steps, "ablating features:"),
         )
-        effect = float(((probe.logit(gone) - before) * signs).mean())
+        effect = float(((probe.logit(ablated) - before) * signs).mean())
         found[i] = replace(rows[i], measured=effect)
     return found
 

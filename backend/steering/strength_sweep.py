@@ -138,7 +138,7 @@ def run_sweep(
     strengths = tuple(sorted(set(request.strengths)))
     cells = list(_list_cells(request, strengths, controls))
     stop = stop or threading.Event()
-    heard: list[tuple[_SweepCell, MeasuredText]] = []
+    measured: list[tuple[_SweepCell, MeasuredText]] = []
     for prompt, start in enumerate(request.prompts):
         mine = [cell for cell in cells if cell.prompt == prompt]
         size = rows or max_rows_per_batch(lm, len(start.tokens), request.sampling.max_new)
@@ -151,18 +151,18 @@ def run_sweep(
                 start,
                 part,
                 stop,
-                partial(_report_progress, tell, heard, cells),
+                partial(_report_progress, tell, measured, cells),
             )
             done = _measure_texts(lm, dictionaries, request, start, part, found, bos, judge)
-            heard += zip(part, done, strict=True)
-            tell(len(heard), len(cells))
-    return _assemble_outcome(request, strengths, controls, heard)
+            measured += zip(part, done, strict=True)
+            tell(len(measured), len(cells))
+    return _assemble_outcome(request, strengths, controls, measured)
 
 
 def _report_progress(
-    tell: TextProgress, heard: Sequence[object], cells: Sequence[object], texts: float
+    tell: TextProgress, measured: Sequence[object], cells: Sequence[object], texts: float
 ) -> None:
-    tell(len(heard) + int(texts), len(cells))
+    tell(len(measured) + int(texts), len(cells))
 
 
 def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
@@ -311,10 +311,10 @@ def _assemble_outcome(
     request: SweepRequest,
     strengths: Sequence[float],
     controls: Sequence[EditControls],
-    heard: Sequence[tuple[_SweepCell, MeasuredText]],
+    measured: Sequence[tuple[_SweepCell, MeasuredText]],
 ) -> SweepOutcome:
     groups: dict[tuple[str, int, int], list[MeasuredText]] = {}
-    for cell, one in heard:
+    for cell, one in measured:
         groups.setdefault((cell.group, cell.number, cell.at), []).append(one)
 
     def dose(group: str, number: int, at: int) -> StrengthTexts:

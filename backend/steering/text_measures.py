@@ -49,8 +49,8 @@ def measure_guards(
     position from which it was sampled.
     """
     plan = compile_edits(lm, dictionaries, rows, guard=True)
-    whole = [[*prompt, *text] for text in texts]
-    found = compute_edited_logits(plan, whole, n_prompt=len(prompt), roles=roles)
+    sequences = [[*prompt, *text] for text in texts]
+    found = compute_edited_logits(plan, sequences, n_prompt=len(prompt), roles=roles)
     assert found.clean is not None
     assert found.kl is not None
     first = len(prompt) - 1
