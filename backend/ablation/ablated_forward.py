@@ -31,7 +31,9 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True)
 class AblationOutcome:
-    """Logits of prompts in the clean model and with parts ablated."""
+    """Logits of two forward passes on the same prompts, clean and ablated, and what can be computed
+    from them.
+    """
 
     clean: Float[Tensor, "batch pos vocab"]
     ablated: Float[Tensor, "batch pos vocab"]
@@ -40,14 +42,14 @@ class AblationOutcome:
     """Token ids from this one on occur in no text and are never listed."""
 
     def losses(self) -> tuple[Float[Tensor, "batch pos-1"], Float[Tensor, "batch pos-1"]]:
-        """Return the next-token cross-entropy in nats, clean and ablated, [batch, position − 1]
-        each; NaN at padding.
+        """Return the next-token cross-entropy in nats of the clean and the ablated forward pass,
+        [batch, position − 1] each; NaN at padding.
         """
         return self._losses(self.clean), self._losses(self.ablated)
 
     def kl(self) -> Float[Tensor, "batch pos"]:
-        """Return KL(clean ‖ ablated) of the next-token distributions in nats, [batch, position];
-        NaN at padding.
+        """Return KL(clean ‖ ablated) in nats between the next-token distributions of the two
+        forward passes, [batch, position]; NaN at padding.
         """
         p, q = (x.float().log_softmax(-1) for x in (self.clean, self.ablated))
         # Rounding can make a KL of zero slightly negative.
@@ -55,8 +57,8 @@ class AblationOutcome:
         return found.masked_fill(~self.prompts.real.to(found.device), float("nan"))
 
     def most_moved(self, row: int, position: int, n: int) -> list[tuple[int, float, float]]:
-        """Return the `n` tokens whose next-token probability changes most at one position, as
-        (token id, clean probability, ablated probability).
+        """Return the `n` tokens whose next-token probability differs most between the clean and the
+        ablated forward pass at one position, as (token id, clean probability, ablated probability).
         """
         p, q = (x[row, position].float().softmax(-1) for x in (self.clean, self.ablated))
         change = (p - q).abs()[: self.n_nameable]
@@ -74,8 +76,8 @@ class AblationOutcome:
 
 @dataclass(frozen=True)
 class AblatedForward:
-    """Runs the model with parts replaced according to the kind of ablation (zero, mean, resample,
-    pair).
+    """Runs forward passes with model parts ablated, replaced according to the kind of ablation
+    (zero, mean, resample, pair).
     """
 
     lm: LanguageModel
@@ -92,8 +94,8 @@ class AblatedForward:
     seed: int = 0
 
     def run(self, parts: Sequence[ModelPart], prompts: PaddedPrompts) -> AblationOutcome:
-        """Run prompts with and without all parts ablated together. Raises InputError for parts that
-        cannot be ablated in this way.
+        """Run prompts in a clean forward pass and in one with all parts ablated together. Raises
+        InputError for parts that cannot be ablated in this way.
         """
         ablated = self.ablated_logits(parts, prompts)
         with torch.no_grad():
@@ -104,7 +106,9 @@ class AblatedForward:
     def ablated_logits(
         self, parts: Sequence[ModelPart], prompts: PaddedPrompts
     ) -> Float[Tensor, "batch pos vocab"]:
-        """Return the logits [batch, position, vocabulary] with the parts ablated together."""
+        """Run one forward pass with the parts ablated together and return its logits [batch,
+        position, vocabulary].
+        """
         sites = [locate_part(self.lm, self.dictionaries, part) for part in check_model_parts(parts)]
         others = self._replacement_values(sites, prompts)
         with torch.no_grad():
@@ -154,7 +158,8 @@ class AblatedForward:
         return dict(record_part_values(self.lm, sites, taken.tokens, taken.counted))
 
     def draw_donors(self, prompts: PaddedPrompts) -> PaddedPrompts:
-        """Draw a donor prompt for each prompt, cut to the same length, for resample ablation.
+        """Draw a donor prompt for each prompt, cut to the same length, from which the ablated
+        forward pass takes its values (resample ablation).
 
         Raises InputError where no other prompt is long enough.
         """

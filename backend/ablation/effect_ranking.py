@@ -234,24 +234,24 @@ def _measure_strongest(
     top = list(ranked[: min(max(request.exact, 0), MAX_RANKED_ROWS)])
     before = len(blocks) * len(request.dictionaries)
 
-    def said(done: int) -> None:
+    def report(done: int) -> None:
         if tick:
             tick(before + done, before + _measured_count(request))
 
     if request.unit == "node":
-        return _measure_nodes(baseline.engine, blocks, top, said)
+        return _measure_nodes(baseline.engine, blocks, top, report)
     found = []
     for number, row in enumerate(top, 1):
         effect, spreads = _measure_part(baseline, ModelPart.parse(row.part))
         found.append(replace(row, measured=effect, spread=spreads))
-        said(number)
+        report(number)
     return found
 
 
 @torch.no_grad()
 def _measure_part(baseline: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
-    """Return the mean measured effect, and the mean share of the vocabulary that moves, with one
-    part ablated at all tokens.
+    """Return the mean measured effect of one ranked part, ablated at all tokens, and the mean share
+    of the vocabulary that moves.
     """
     effects, spreads = [], []
     for _, batch in baseline.targeted.batches(baseline.engine.lm.d_vocab):
@@ -264,10 +264,10 @@ def _measure_part(baseline: RankingBaseline, part: ModelPart) -> tuple[float, fl
 
 
 def _measure_nodes(
-    engine: LocalEngine, blocks: Sequence[EstimatedBlock], top: list[RankedEffect], said: Any
+    engine: LocalEngine, blocks: Sequence[EstimatedBlock], top: list[RankedEffect], report: Any
 ) -> list[RankedEffect]:
-    """Measure the effects of feature nodes, each ablated at its own token; error terms keep their
-    estimate only.
+    """Measure the effects of ranked feature nodes, each ablated at its own token; error terms keep
+    their estimate only.
     """
     found, done = dict(enumerate(top)), 0
     for block in blocks:
@@ -290,7 +290,7 @@ def _measure_nodes(
                 block.targeted.prompts.tokens,
                 block.targeted.target.only,
                 block.targeted.target.last,
-                on_progress=lambda k, done=done: said(done + k),
+                on_progress=lambda k, done=done: report(done + k),
                 rows=NODES_PER_PASS,
             )
             done += len(wanted)
@@ -314,7 +314,8 @@ def _number_nodes(
 
 
 def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -> dict[str, Any]:
-    """Return one dictionary's total estimated effects and the share of its error terms.
+    """Return one dictionary's total estimated effects in the ranking and the share of its error
+    terms.
 
     Dictionaries that read the same stream overlap, so their totals are never added.
     """
@@ -332,5 +333,5 @@ def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -
 
 
 def finite_or_none(value: Tensor) -> float | None:
-    """Return a measured effect as a float, or None if it is NaN."""
+    """Return a measured effect of the ranking as a float, or None if it is NaN."""
     return None if bool(value.isnan()) else float(value)

@@ -40,7 +40,7 @@ class PartLocation:
 def locate_part(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], part: ModelPart
 ) -> PartLocation:
-    """Find the hook points of a model part.
+    """Find the hook points at which edits read and write a model part.
 
     Raises InputError if the model or the loaded dictionaries do not have the part.
     """
@@ -78,7 +78,7 @@ def canonical_hook(lm: LanguageModel, hook: str) -> str:
 
 
 def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tensor:
-    """Return the value of a model part [batch, position, …].
+    """Return the current value of a model part [batch, position, …], which an edit replaces.
 
     `h` is the activation at the hook that the part writes to, `x` the one at the hook that it
     reads.
@@ -97,8 +97,8 @@ def part_value(at: PartLocation, h: Tensor, x: Tensor, counted: Tensor) -> Tenso
 def part_change(
     at: PartLocation, other: ReplacementValue, h: Tensor, x: Tensor, counted: Tensor
 ) -> Tensor:
-    """Return the change of the activation, Δh [batch, position, width], that replaces a part's
-    value by `other`.
+    """Return the edit of one part: the change of the activation, Δh [batch, position, width], that
+    replaces the part's value by `other`.
     """
     moved = other - part_value(at, h, x, counted)
     one = at.dictionary
@@ -191,8 +191,8 @@ def record_part_values(
     tokens: Int[Tensor, "batch pos"],
     counted: Bool[Tensor, "batch pos"],
 ) -> dict[ModelPart, Float[Tensor, "batch pos width"]]:
-    """Record the value of each part in an unedited forward pass, [batch, position, width], for use
-    as a replacement value.
+    """Record the value of each part in an unedited forward pass, [batch, position, width], which
+    edits of other prompts use as replacement.
     """
     raw = lm.activations(
         tokens, list(dict.fromkeys(h for at in sites for h in (at.hook, at.read_at)))

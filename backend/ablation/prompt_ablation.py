@@ -64,9 +64,7 @@ def prepare_ablations(
     request: AblationRequest,
     means: FeatureMeans | None,
 ) -> Iterator[tuple[slice, TargetedPrompts, AblatedForward]]:
-    """Yield blocks of prompts that fit one forward pass, each with the ablated forward pass to run
-    on it.
-    """
+    """Yield blocks of prompts that fit one forward pass, each with the ablation to run on it."""
     everyone = set_last_positions(targeted.prompts) if request.how in ("mean", "resample") else None
     if request.how == "mean" and everyone:
         # Means are over counted tokens, even if parts are replaced at all positions.
@@ -91,7 +89,7 @@ def ablate_blocks(
     request: AblationRequest,
     means: FeatureMeans | None = None,
 ) -> Iterator[tuple[slice, AblatedBlock]]:
-    """Yield each block of prompts, run with the parts of the request ablated.
+    """Run the ablation of a request on one block of prompts after another, and yield each block.
 
     `means` looks up the features' means in a harvest.
     """
@@ -144,7 +142,9 @@ def assemble_answer(
     described: Sequence[dict[str, Any]],
     effects: dict[ModelPart, list[float]],
 ) -> dict[str, Any]:
-    """Assemble the plain data that `ablate_prompts` returns."""
+    """Assemble the answer of an ablation on a few prompts, the plain data that `ablate_prompts`
+    returns.
+    """
     clean, ablated = ([one[side] for one in described] for side in ("clean", "ablated"))
     return {
         "target": "logit_diff" if targeted.target.against is not None else "log_prob",
@@ -212,7 +212,7 @@ def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int,
 
 
 def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, float | None]:
-    """Return the target and the loss of one run, clean or ablated, as plain data.
+    """Return the target and the loss of one prompt, clean or ablated, as plain data.
 
     Raises InputError if the target is NaN.
     """
@@ -227,7 +227,7 @@ def target_and_loss(value: float, loss: float, wrong: int | None) -> dict[str, f
 
 
 def average_over_prompts(sides: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Return the mean over prompts of each number of `target_and_loss`."""
+    """Return the mean over an ablation's prompts of target and loss."""
     return {name: mean_of_known([one[name] for one in sides]) for name in sides[0]}
 
 

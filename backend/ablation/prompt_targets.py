@@ -99,7 +99,7 @@ def _number_errors(number: int, what, *given):
 
 
 def _tokenize_case(engine: LocalEngine, case: PromptCase) -> TokenizedText:
-    """Tokenize the prompt of a case, or take over its token ids."""
+    """Tokenize the prompt of a case, or take over its token ids, before its target is resolved."""
     if not case.tokens:
         return engine.read(case.prompt)
     if max(case.tokens) >= engine.lm.n_nameable:
@@ -118,7 +118,9 @@ def _target_position(number: int, case: PromptCase, text: TokenizedText) -> int:
 def _prepare_partners(
     engine: LocalEngine, cases: Sequence[PromptCase], prompts: PaddedPrompts, positions: str
 ) -> PaddedPrompts:
-    """Tokenize the second prompts that the ablation kind "pair" patches from."""
+    """Tokenize the second prompts that the ablation kind "pair" patches from, as partners of the
+    targeted prompts.
+    """
     missing = [i for i, case in enumerate(cases, 1) if not case.pair]
     if missing:
         raise InputError(
@@ -136,8 +138,8 @@ def _answer_tokens(
     texts: Sequence[TokenizedText],
     prompts: PaddedPrompts,
 ) -> list[list[int]]:
-    """Return the answer token of each prompt: the given answer, else the token that follows the
-    target position, else the most likely next token.
+    """Return the target token (answer) of each prompt: the given answer, else the token that
+    follows the target position, else the most likely next token.
     """
     found: list[list[int]] = []
     open_ones: list[int] = []
@@ -164,7 +166,9 @@ def _answer_tokens(
 def _single_token(
     engine: LocalEngine, case: PromptCase, text: TokenizedText, end: int, answer: str
 ) -> int:
-    """Return the single token id of an answer that follows its prompt."""
+    """Return the single token id of a target: an answer or wrong answer as it follows its
+    prompt.
+    """
     if case.tokens or case.at is not None:
         return engine.find_target_token(text, end, answer)
     return tokenize_single_token_answer(engine.lm.tokenizer, case.prompt, answer)

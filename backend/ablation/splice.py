@@ -154,8 +154,9 @@ def reconstruct_at_sites(
 def put_reconstructions(
     rebuilt: Mapping[str, Float[Tensor, "batch pos width"]], counted: Tensor, *, keep_error: bool
 ) -> dict[str, ActivationEdit]:
-    """Return the edits that put reconstructions into the model at counted positions, with or
-    without the error term of each hook point."""
+    """Return the edits that splice reconstructions into the model at counted positions, with or
+    without the error term of each hook point.
+    """
 
     def put(value: Tensor) -> ActivationEdit:
         def edit(h: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def tokenize_chat(lm: LanguageModel, messages: Sequence[ChatMessage]) -> PromptT
 
 
 def _check_prompt_length(lm: LanguageModel, start: PromptTokens) -> PromptTokens:
-    """Return the prompt's tokens; raise InputError if they fill the model's context."""
+    """Return the tokens of a prompt; raise InputError if the prompt fills the model's context."""
     check_token_ids(start.tokens, lm.d_vocab)
     if len(start.tokens) >= lm.n_ctx:
         raise InputError(

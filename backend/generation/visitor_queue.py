@@ -66,11 +66,11 @@ class QueueTicket:
         return self.queue.place(self)
 
     def touch(self) -> None:
-        """Report that the visitor is still there."""
+        """Report to the queue that the visitor is still there."""
         self.heard = self.queue.clock()
 
     def turn(self) -> bool:
-        """Block until this visitor is served; return False if the visitor left the queue before
+        """Wait in the queue until this visitor is served; return False if the visitor left before
         that.
         """
         while not self.served.wait(QUEUE_POLL_SECONDS) and not self.stop.is_set():

@@ -55,8 +55,8 @@ class PredictionPrompts:
 def pad_prediction_prompts(
     engine: LocalEngine, file: HarvestFile, picks: Sequence[SampledPrediction]
 ) -> PredictionPrompts:
-    """Build the prompts of sampled predictions, whose effects are computed, as one batch padded on
-    the right, where causal attention does not see it.
+    """Build one batch of prompts of sampled predictions, for computing their effect vectors; padded
+    on the right, where causal attention does not see it.
     """
     ids, real = pad_right(
         [file.sequences.tokens(one.sequence)[: one.position + 1].tolist() for one in picks]

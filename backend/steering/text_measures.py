@@ -42,8 +42,8 @@ def measure_guards(
     texts: Sequence[Sequence[int]],
     roles: Sequence[str | None] = (),
 ) -> list[GuardMeasures]:
-    """Read continuations with their edits and in the clean model, in one forward pass, and return
-    the guard measures of each.
+    """Measure the guard rails of generated texts: read each continuation with its edits and in the
+    clean model, in one forward pass, and return KL, likelihood and shift.
 
     Every continuation must have at least one token. What is measured for a token belongs to the
     position from which it was sampled.
