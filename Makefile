@@ -6,12 +6,12 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PEERS := .bench/peers/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-# Browsers and processes.
-WHOLE = -m "(browser or process) and not (slow or gpu)"
+# Browsers and processes: two at a time, tests that share a server on one worker (tests/conftest.py).
+WHOLE = -n 2 --dist loadgroup --no-loadscope-reorder -m "(browser or process) and not (slow or gpu)"
 PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 export PYTHONUTF8 = 1
 
-.PHONY: demo test lint format figures bench bench-peers demo-train tour clean
+.PHONY: demo test test-slow lint format figures bench bench-peers demo-train tour clean
 
 demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 	$(BIN)/saefari demo
@@ -19,6 +19,9 @@ demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 test: .venv/installed-dev  ## Every test but the slow ones.
 	$(PYTEST) -n 2 --dist loadfile -m "not (slow or gpu or browser or process)"
 	$(PYTEST) $(WHOLE)
+
+test-slow: .venv/installed-dev  ## The tests that take minutes: laws over many seeds, real models.
+	$(PYTEST) -m "slow and not gpu" --timeout 3600
 
 lint: .venv/installed-dev  ## Format, lint and types.
 	$(BIN)/ruff format --check .

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,17 +29,26 @@ SERVE = """
 import sys
 from pathlib import Path
 from app.serve import serve
-serve(Path(sys.argv[1]), port=0, open_browser=False, ready=lambda url: print(url, flush=True))
+serve(
+    Path(sys.argv[1]), port=int(sys.argv[2]), open_browser=False,
+    ready=lambda url: print(url, flush=True),
+)
 """
+_last_port = 0
+"""Where this process's latest server listened."""
+_chromium: tuple[Any, ExitStack] | None = None
+"""The Chromium of this process, and what stops it."""
+_contexts: dict[str, Any] = {}
+"""Its browsing contexts: one for each address."""
 
 
 @contextmanager
 def served(store: Path, log: Path, setup: str = "") -> Iterator[str]:
-    """The pages of a store in a process of their own; gives their URL. `setup` is Python that the
-    process runs first."""
+    """Serve the pages of a store from a process of their own; gives their URL. `setup` is Python
+    that the process runs first."""
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"{setup}\n{SERVE}", str(store)],
+            [sys.executable, "-c", f"{setup}\n{SERVE}", str(store), str(next_port())],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -51,6 +62,48 @@ def served(store: Path, log: Path, setup: str = "") -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(10)
+
+
+def next_port() -> int:
+    """Return the port of the server before, if that has ended: a browser keeps the scripts of an
+    address that it knows. Another free port, if not."""
+    global _last_port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", _last_port))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        _last_port = probe.getsockname()[1]
+    return _last_port
+
+
+def shared_chromium() -> Any:
+    """Return the Chromium of this test process, started where none runs yet."""
+    global _chromium
+    if _chromium is None:
+        stack = ExitStack()
+        _chromium = stack.enter_context(chromium()), stack
+    return _chromium[0]
+
+
+def stop_chromium() -> None:
+    """Stop the Chromium of this test process, if one runs, and with it Playwright's event loop."""
+    global _chromium
+    if _chromium is not None:
+        _chromium[1].close()
+        _chromium = None
+        _contexts.clear()
+
+
+def context_for(browser: Any, url: str) -> Any:
+    """Return the browsing context for an address; it stays until the browser is stopped, with the
+    scripts that it has read."""
+    if url not in _contexts:
+        _contexts[url] = browser.new_context(
+            base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
+        )
+    return _contexts[url]
 
 
 @contextmanager
@@ -73,10 +126,7 @@ def chromium() -> Iterator:
 @contextmanager
 def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> Iterator:
     """A fresh page on the server at `url`; afterwards nothing may have gone wrong in either."""
-    context = next(iter(browser.contexts), None) or browser.new_context(
-        base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
-    )  # kept until the browser is closed, with the scripts that it has read
-    page = context.new_page()
+    page = context_for(browser, url).new_page()
     page.set_default_timeout(patience_ms)
     wrong: list[str] = []
     heard: list[str] = []
@@ -88,9 +138,15 @@ def visiting(browser, url: str, log: Path, patience_ms: int = PATIENCE_MS) -> It
     yield page
     boxes = page.locator("[data-testid=stException]").all_inner_texts()
     assert boxes == [], "\n".join(heard[-40:])
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
     page.close()
     assert wrong == []
     assert "Traceback" not in log.read_text()
+
+
+def settled(page) -> None:
+    """Wait until the server has drawn the page to its end: keys are heard by what stays."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def absent(reason: str) -> None:

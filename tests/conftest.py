@@ -28,7 +28,49 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+LONG = ("circuits", "search", "models", "jobs")
+"""Files of browser tests that take longest: tests/test_browser_NAME.py."""
+READ_ONLY, LIVE = ("plain", "alive")
+"""Fixtures that serve one store to the tests of several files."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort and group the tests for two workers (`make test` runs them with `--dist loadgroup`).
+
+    Browser tests come first, so that a worker starts Chromium once, and those that take longest
+    before others, so that no worker waits for them at the end. Tests that share a server are one
+    group, and so is every other file.
+    """
+    long = [f"test_browser_{name}" for name in LONG]
+
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        return "browser" not in fixtures_of(item), item.path.stem not in long
+
+    items.sort(key=rank)
+    for item in items:
+        shared = [name for name in (READ_ONLY, LIVE) if name in fixtures_of(item)]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
+
+
+def fixtures_of(item: pytest.Item) -> list[str]:
+    """Return the names of all fixtures that a test takes, its fixtures' fixtures included."""
+    return getattr(item, "fixturenames", [])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Stop the browser before a test without one: next to Playwright no other event loop runs."""
+    if "browser" not in fixtures_of(item):
+        _stop_chromium()
+
+
+def _stop_chromium() -> None:
+    if "tests.browser" in sys.modules:
+        sys.modules["tests.browser"].stop_chromium()
+
+
 def pytest_unconfigure() -> None:
+    _stop_chromium()
     gc.unfreeze()
 
 
@@ -129,12 +171,24 @@ def base(rig, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """A headless Chromium for a module's tests, in which no other event loop can run."""
-    from tests.browser import chromium
+def browser():
+    """A headless Chromium, started once a process: see `pytest_runtest_setup`."""
+    from tests.browser import shared_chromium
 
-    with chromium() as found:
-        yield found
+    return shared_chromium()
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """Pages of the store of tests.stores, served once for tests that only read it: the URL, and
+    where store and log are."""
+    from tests.browser import served
+    from tests.stores import make_store
+
+    folder = tmp_path_factory.mktemp("plain")
+    make_store(folder / "store")
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder
 
 
 @pytest.fixture(scope="session")

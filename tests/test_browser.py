@@ -2,29 +2,21 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from app import theme
-from tests.browser import served, visiting
-from tests.stores import DEAD, make_store
+from tests.browser import visiting
+from tests.stores import DEAD
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("site")
-    make_store(folder / "store")
-    with served(folder / "store", folder / "log") as url:
-        yield url, folder / "log"
-
-
 @pytest.fixture
-def page(browser, site) -> Iterator:
+def page(browser, plain) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    with visiting(browser, *site) as found:
+    url, folder = plain
+    with visiting(browser, url, folder / "log") as found:
         yield found
 
 
@@ -196,9 +188,9 @@ def rgb(colour: str) -> list[int]:
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
-def test_light_and_dark(browser, site) -> None:
+def test_light_and_dark(browser, plain) -> None:
     """Both themes come from the browser's preference, down to the heat of a token."""
-    url, _ = site
+    url, _ = plain
     seen = []
     for scheme in ("light", "dark"):
         context = browser.new_context(base_url=url, color_scheme=scheme)

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.browser import LOADING_MS, chromium, served, visiting
+from tests.browser import LOADING_MS, served, visiting
 from tests.harvests import harvest_on_disk
 
 pytestmark = pytest.mark.browser
@@ -165,10 +165,10 @@ def out_and_in_again(page, file: Path, pinned: str, whole: list[str]) -> None:
 
 
 def test_a_circuit_from_its_run_to_its_file_and_back(
-    site: tuple[str, Path], tmp_path: Path
+    browser, site: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, log = site
-    with chromium() as browser, visiting(browser, url, log) as page:
+    with visiting(browser, url, log) as page:
         whole = run(page)
         features = [i for i, id in enumerate(whole) if FEATURE.fullmatch(id)]
         prune(page, whole)
@@ -179,10 +179,10 @@ def test_a_circuit_from_its_run_to_its_file_and_back(
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
-def test_an_attribution_graph_is_run_by_ablation_too(site: tuple[str, Path]) -> None:
+def test_an_attribution_graph_is_run_by_ablation_too(browser, site: tuple[str, Path]) -> None:
     """Faithfulness of what is shown; an edge and the nodes, predicted against measured."""
     url, log = site
-    with chromium() as browser, visiting(browser, url, log) as page:
+    with visiting(browser, url, log) as page:
         run(page, "attribution-graph")
         page.get_by_text("measured now on 1").wait_for(timeout=LOADING_MS)
         check_an_edge(page)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.records import FeatureId
-from tests.browser import served, visiting
+from tests.browser import served, settled, visiting
 from tests.stores import make_store
 
 pytestmark = pytest.mark.browser
@@ -73,10 +73,12 @@ def test_label_note_and_star_stay_with_their_feature(page) -> None:
     page.get_by_text("History (2)").wait_for()
     page.keyboard.press("s")
     page.locator(".star", has_text="★").wait_for()
+    settled(page)
     page.keyboard.press("j")
     title(page, "resid / 4☆")
     shows(label, "")
     shows(note, "")
+    settled(page)
     page.keyboard.press("k")
     title(page, r"resid / 3<script>.*★")
     shows(note, "one two three, slowly typed")

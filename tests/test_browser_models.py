@@ -25,6 +25,8 @@ def slowly(file, places, placement, lm=None):
 LocalEngine.load, live._budget = slowly, lambda: {BOTH}
 """
 """In the server: loading a model takes a while, and one fits."""
+LOOK_MS = 50
+"""Between two looks at both pages."""
 
 
 def _url(file: HarvestFile) -> str:
@@ -53,6 +55,7 @@ def test_two_tabs_on_two_models_take_turns_and_say_what_they_wait_for(
             words = text.split()
             while not all(_read(tab) == words for tab in tabs) and time.monotonic() < until:
                 said |= {line for tab in tabs for line in tab.locator("p").all_inner_texts()}
+                one.wait_for_timeout(LOOK_MS)
             assert [_read(tab) for tab in tabs] == [words, words]
     lines = "\n".join(said)
     assert "Loading the model of harvest model-" in lines and "s so far" in lines

@@ -5,19 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser import served, visiting
-from tests.stores import LENGTH, make_store
+from tests.browser import visiting
+from tests.stores import LENGTH
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def page(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def page(browser, plain) -> Iterator:
     """One page for all of it; afterwards nothing may have gone wrong."""
-    folder = tmp_path_factory.mktemp("reading")
-    make_store(folder / "store")
-    log = folder / "log"
-    with served(folder / "store", log) as url, visiting(browser, url, log) as found:
+    url, folder = plain
+    with visiting(browser, url, folder / "log") as found:
         yield found
 
 

@@ -8,25 +8,17 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 import pytest
 
-from tests.browser import served, visiting
-from tests.stores import make_store
+from tests.browser import visiting
 
 pytestmark = pytest.mark.browser
 ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range = 7"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    folder = tmp_path_factory.mktemp("site")
-    make_store(folder / "store")
-    with served(folder / "store", folder / "log") as url:
-        yield url, folder / "log"
-
-
 @pytest.fixture
-def page(browser, site) -> Iterator:
+def page(browser, plain) -> Iterator:
     """A fresh page; afterwards nothing may have gone wrong in it or in the server."""
-    with visiting(browser, *site) as found:
+    url, folder = plain
+    with visiting(browser, url, folder / "log") as found:
         yield found
 
 

@@ -5,7 +5,6 @@ import http.client
 import socket
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import pytest
 
 from app import serve
 from app.request_guard import HostRule, RequestGuard, is_loopback
-from tests.browser import served
-from tests.stores import make_store
 
 LOCAL = HostRule.for_server("127.0.0.1")
 OPEN = HostRule.for_server("0.0.0.0", ("Proxy.example.org.", "proxy"))
@@ -138,12 +135,9 @@ def test_the_socket_is_one_on_which_small_answers_are_sent_at_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    folder: Path = tmp_path_factory.mktemp("served")
-    store = make_store(folder / "store")
-    with served(store.path, folder / "log") as url:
-        name, _, port = url.removeprefix("http://").partition(":")
-        yield name, int(port)
+def address(plain: tuple[str, Path]) -> tuple[str, int]:
+    name, _, port = plain[0].removeprefix("http://").partition(":")
+    return name, int(port)
 
 
 @pytest.mark.process
