@@ -6,8 +6,8 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PEERS := .bench/peers/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
-# Browsers and processes: two at a time, tests that share a server on one worker (tests/conftest.py).
-WHOLE = -n 2 --dist loadgroup --no-loadscope-reorder -m "(browser or process) and not (slow or gpu)"
+# Two at a time, in the order and the groups of tests/conftest.py.
+PAIRED = -n 2 --dist loadfile --no-loadscope-reorder
 PYTEST = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 export PYTHONUTF8 = 1
 
@@ -17,8 +17,7 @@ demo: .venv/installed  ## Harvest the embedded demo and open it in the browser.
 	$(BIN)/saefari demo
 
 test: .venv/installed-dev  ## Every test but the slow ones.
-	$(PYTEST) -n 2 --dist loadfile -m "not (slow or gpu or browser or process)"
-	$(PYTEST) $(WHOLE)
+	$(PYTEST) $(PAIRED) -m "not (slow or gpu)"
 
 test-slow: .venv/installed-dev  ## The tests that take minutes: laws over many seeds, real models.
 	$(PYTEST) -m "slow and not gpu" --timeout 3600

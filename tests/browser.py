@@ -5,8 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,10 @@ serve(
 """
 _last_port = 0
 """Where this process's latest server listened."""
-_chromium: tuple[Any, ExitStack] | None = None
-"""The Chromium of this process, and what stops it."""
-_contexts: dict[str, Any] = {}
-"""Its browsing contexts: one for each address."""
+_shared: dict[str, tuple[Any, ExitStack]] = {}
+"""By the name of a fixture: what the tests of several files share, and what closes it."""
+_contexts: dict[tuple[Any, str], Any] = {}
+"""The browsing context for a browser and an address."""
 
 
 @contextmanager
@@ -78,32 +78,50 @@ def next_port() -> int:
     return _last_port
 
 
-def shared_chromium() -> Any:
-    """Return the Chromium of this test process, started where none runs yet."""
-    global _chromium
-    if _chromium is None:
+def shared(name: str, make: Callable[[], AbstractContextManager[Any]]) -> Any:
+    """Return what `make` opens for the fixture of that name: opened once, and kept until
+    `close_shared` is told of a test that does not take the fixture."""
+    if name not in _shared:
         stack = ExitStack()
-        _chromium = stack.enter_context(chromium()), stack
-    return _chromium[0]
+        _shared[name] = stack.enter_context(make()), stack
+    return _shared[name][0]
 
 
-def stop_chromium() -> None:
-    """Stop the Chromium of this test process, if one runs, and with it Playwright's event loop."""
-    global _chromium
-    if _chromium is not None:
-        _chromium[1].close()
-        _chromium = None
-        _contexts.clear()
+def close_shared(taken: Collection[str] = ()) -> None:
+    """Close what is shared, but for the fixtures that the next test takes."""
+    for name in [name for name in _shared if name not in taken]:
+        _shared.pop(name)[1].close()
 
 
 def context_for(browser: Any, url: str) -> Any:
     """Return the browsing context for an address; it stays until the browser is stopped, with the
     scripts that it has read."""
-    if url not in _contexts:
-        _contexts[url] = browser.new_context(
+    if (browser, url) not in _contexts:
+        _contexts[browser, url] = browser.new_context(
             base_url=url, viewport={"width": 1280, "height": 800}, color_scheme="light"
         )
-    return _contexts[url]
+    return _contexts[browser, url]
+
+
+@contextmanager
+def plain(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Serve the store of tests.stores; gives the URL, and where store and log are."""
+    from tests.stores import make_store
+
+    make_store(folder / "store")
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder
+
+
+@contextmanager
+def alive(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Serve a harvest with a tiny model behind it; gives the URL, and where store and log are."""
+    from tests.harvests import harvest_on_disk
+
+    heads = {"reshape_activations": "hook_z", "metadata": {"hook_name": "blocks.1.attn.hook_z"}}
+    harvest_on_disk(folder, tokens=4000, resid={"architecture": "standard"}, heads=heads)
+    with served(folder / "store", folder / "log") as url:
+        yield url, folder
 
 
 @contextmanager

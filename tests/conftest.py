@@ -4,8 +4,9 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -28,28 +29,51 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+TOGETHER = {
+    "plain": ("browser", "browser_reading", "browser_sql"),
+    "alive": (
+        "browser_ablate", "browser_contrast", "browser_live", "browser_shift", "browser_steer"
+    ),
+}  # fmt: skip
+"""Fixture that serves a store → the files tests/test_NAME.py that share the server."""
+GROUPS = {f"test_{name}": group for group, names in TOGETHER.items() for name in names}
 LONG = ("circuits", "search", "models", "jobs")
 """Files of browser tests that take longest: tests/test_browser_NAME.py."""
-READ_ONLY, LIVE = ("plain", "alive")
-"""Fixtures that serve one store to the tests of several files."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the files that share a server to one worker (`--dist loadfile`).
+
+    xdist's own groups (`--dist loadgroup`) do nothing in pytest 9.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Grouped(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            stem = Path(nodeid.partition("::")[0]).stem
+            return GROUPS.get(stem, stem)
+
+    return Grouped(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort and group the tests for two workers (`make test` runs them with `--dist loadgroup`).
+    """Sort the tests for two workers.
 
-    Browser tests come first, so that a worker starts Chromium once, and those that take longest
-    before others, so that no worker waits for them at the end. Tests that share a server are one
-    group, and so is every other file.
+    Browser tests come first, so that a worker starts Chromium once; those that take longest come
+    before others, so that no worker waits for them at the end; files that share a server follow
+    each other.
     """
     long = [f"test_browser_{name}" for name in LONG]
+    places: dict[str, int] = {}
 
-    def rank(item: pytest.Item) -> tuple[bool, bool]:
-        return "browser" not in fixtures_of(item), item.path.stem not in long
+    def rank(item: pytest.Item) -> tuple[bool, bool, int]:
+        stem = item.path.stem
+        group = GROUPS.get(stem, stem)
+        place = places.setdefault(group, len(places))
+        return "browser" not in fixtures_of(item), stem not in long, place
 
     items.sort(key=rank)
-    for item in items:
-        shared = [name for name in (READ_ONLY, LIVE) if name in fixtures_of(item)]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.path.stem))
 
 
 def fixtures_of(item: pytest.Item) -> list[str]:
@@ -59,18 +83,18 @@ def fixtures_of(item: pytest.Item) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Stop the browser before a test without one: next to Playwright no other event loop runs."""
-    if "browser" not in fixtures_of(item):
-        _stop_chromium()
+    """Stop a browser or server before a test that does not take it: memory is short, and next to
+    Playwright no other event loop can run."""
+    _close_shared(fixtures_of(item))
 
 
-def _stop_chromium() -> None:
+def _close_shared(taken: Collection[str] = ()) -> None:
     if "tests.browser" in sys.modules:
-        sys.modules["tests.browser"].stop_chromium()
+        sys.modules["tests.browser"].close_shared(taken)
 
 
 def pytest_unconfigure() -> None:
-    _stop_chromium()
+    _close_shared()
     gc.unfreeze()
 
 
@@ -172,34 +196,25 @@ def base(rig, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium, started once a process: see `pytest_runtest_setup`."""
-    from tests.browser import shared_chromium
+    """A headless Chromium."""
+    from tests.browser import chromium, shared
 
-    return shared_chromium()
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Pages of the store of tests.stores, served once for tests that only read it: the URL, and
-    where store and log are."""
-    from tests.browser import served
-    from tests.stores import make_store
-
-    folder = tmp_path_factory.mktemp("plain")
-    make_store(folder / "store")
-    with served(folder / "store", folder / "log") as url:
-        yield url, folder
+    return shared("browser", chromium)
 
 
-@pytest.fixture(scope="session")
-def alive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Pages with a tiny model behind them, served once, as loading it is what takes time; `resid`
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Pages of the store of tests.stores, for tests that only read it. The URL, and where store
+    and log are."""
+    from tests.browser import plain, shared
+
+    return shared("plain", lambda: plain(tmp_path_factory.mktemp("plain")))
+
+
+@pytest.fixture(scope="module")
+def alive(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Pages with a tiny model behind them, for tests that leave what others kept there; `resid`
     fires on most tokens, `heads` reads an attention layer. The URL, and where store and log are."""
-    from tests.browser import served
-    from tests.harvests import harvest_on_disk
+    from tests.browser import alive, shared
 
-    folder = tmp_path_factory.mktemp("alive")
-    heads = {"reshape_activations": "hook_z", "metadata": {"hook_name": "blocks.1.attn.hook_z"}}
-    harvest_on_disk(folder, tokens=4000, resid={"architecture": "standard"}, heads=heads)
-    with served(folder / "store", folder / "log") as url:
-        yield url, folder
+    return shared("alive", lambda: alive(tmp_path_factory.mktemp("alive")))
