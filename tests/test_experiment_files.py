@@ -114,6 +114,8 @@ def test_numbers_again_are_the_same_up_to_rounding() -> None:
     same, said = measured_again(then, {**then, "kl": [0.6, 3.0]})
     assert not same and said == ["different: 2 of 4 values, most at kl.1: 2.000 then, 3.000 now"]
     assert not measured_again(then, {"kl": [0.5]})[0]
+    worded = [{**then, "notes": notes, "null": {"note": notes[0]}} for notes in (["a"], ["b", "c"])]
+    assert measured_again(*worded)[0], "sentences may be worded differently"
 
 
 def test_what_two_requests_differ_in(kept: list[Experiment]) -> None:

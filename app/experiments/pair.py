@@ -12,6 +12,8 @@ ROUNDING = 1e-3
 threads add in an order of their own."""
 SMALL = 1e-4
 """Absolute, beside it."""
+SENTENCES = {"notes", "note", "effect_means"}
+"""Fields of a result that hold sentences."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ def _said(found: Parting, old: Mapping[str, Any], new: Mapping[str, Any]) -> str
 
 
 def measured_again(then: Any, now: Any) -> tuple[bool, list[str]]:
-    """Whether the numbers of an answer are the same again, and in a sentence how far apart."""
-    old, new = flat(then), flat(now)
+    """Whether the numbers of an answer are the same again, and in a sentence how far apart.
+
+    The sentences next to the numbers are not compared: a later version may word them differently.
+    """
+    old, new = flat_values(then), flat_values(now)
     if old.keys() != new.keys():
         return False, ["different: the answers do not have the same parts"]
     others = {path: (a, new[path]) for path, a in old.items() if not alike(a, new[path])}
@@ -76,6 +81,11 @@ def measured_again(then: Any, now: Any) -> tuple[bool, list[str]]:
     path, (a, b) = max(others.items(), key=lambda item: _gap(*item[1]))
     told = f"different: {count(len(others))} of {plural(len(old), 'value')}"
     return False, [f"{told}, most at {path}: {shown(a)} then, {shown(b)} now"]
+
+
+def flat_values(value: Any) -> dict[str, Any]:
+    """Return a result as path → value, without the sentences that explain its values."""
+    return {path: v for path, v in flat(value).items() if not SENTENCES & set(path.split("."))}
 
 
 def alike(a: Any, b: Any) -> bool:
