@@ -401,13 +401,15 @@ def test_a_circuit_comes_out_the_same_again(
 
 
 def kept_rows(store: Store, graph: str) -> dict[str, list[tuple]]:
-    """The nodes and edges of a graph as the catalog has them."""
+    """The nodes and edges of a graph as the catalog has them; of labels those that are tokens."""
+    token = "* EXCLUDE graph REPLACE (CASE WHEN kind IN ('token', 'logit') THEN label END AS label)"
+    columns = {"circuit_node": token, "circuit_edge": "* EXCLUDE graph"}
     with store.catalog.reading() as db:
         return {
             table: db.execute(
-                f"SELECT * EXCLUDE graph FROM {table} WHERE graph = ? ORDER BY ALL", [graph]
+                f"SELECT {chosen} FROM {table} WHERE graph = ? ORDER BY ALL", [graph]
             ).fetchall()
-            for table in ("circuit_node", "circuit_edge")
+            for table, chosen in columns.items()
         }
 
 
