@@ -31,9 +31,13 @@ async def explain(
             "The explainer 'attention' needs a dictionary that reads attention's hook_z, and the "
             "model."
         )
-    asked = [example for example in window_text.strongest_windows(sampled) if example.peak >= 0]
-    found = await asyncio.gather(*map(tools.sources, asked))
-    pairs = [(e, list(s)) for e, s in zip(asked, found, strict=True) if s is not None and any(s)]
+    windows = [example for example in window_text.strongest_windows(sampled) if example.peak >= 0]
+    source_shares = await asyncio.gather(*map(tools.sources, windows))
+    pairs = [
+        (e, list(s))
+        for e, s in zip(windows, source_shares, strict=True)
+        if s is not None and any(s)
+    ]
     if not pairs:
         return RequestFailure(
             "unreadable", "The model cannot say from which tokens the activation comes."

@@ -38,7 +38,7 @@ async def explain(
     """
     require_asker(tools, NAME)
     shown = window_text.strongest_windows(sampled)
-    drawn = await asyncio.gather(
+    written = await asyncio.gather(
         *(
             request_explanation(
                 max_activating.NAME,
@@ -51,28 +51,38 @@ async def explain(
             for n in range(CANDIDATES)
         )
     )
-    failed = [one for one in drawn if isinstance(one, RequestFailure)]
-    came = list({one.text: one for one in drawn if isinstance(one, WrittenExplanation)}.values())
-    if not came or any(one.stops_job for one in failed):
+    failed = [one for one in written if isinstance(one, RequestFailure)]
+    candidates = list(
+        {one.text: one for one in written if isinstance(one, WrittenExplanation)}.values()
+    )
+    if not candidates or any(one.stops_job for one in failed):
         return max(failed, key=lambda one: one.stops_job)
-    held = hold_out_windows(sampled, shown)
-    found = await asyncio.gather(*(judge_candidate(one.text, held, tools) for one in came))
+    held_out = hold_out_windows(sampled, shown)
+    found = await asyncio.gather(
+        *(judge_candidate(one.text, held_out, tools) for one in candidates)
+    )
     if ended := JOB_STOPPING_KINDS.intersection(row.failed for one in found for row in one.judged):
         return RequestFailure(min(ended), "Asking ended before all candidates were judged.")
-    reached, n = compare_candidates([one.judged for one in found])
-    if all(value is None for value in reached):
+    accuracies, n = compare_candidates([one.judged for one in found])
+    if all(value is None for value in accuracies):
         return RequestFailure(
             "unreadable", "None of the candidates could be judged, so none was chosen."
         )
-    best = came[max(range(len(came)), key=lambda i: (reached[i] is not None, reached[i] or 0, -i))]
+    # the first of equals, since max keeps the first and −i decides
+    best = candidates[
+        max(
+            range(len(candidates)),
+            key=lambda i: (accuracies[i] is not None, accuracies[i] or 0, -i),
+        )
+    ]
     calls = [
-        *(key for one in drawn if isinstance(one, WrittenExplanation) for key in one.calls),
+        *(key for one in written if isinstance(one, WrittenExplanation) for key in one.calls),
         *(key for one in found for key in one.calls),
     ]
     detail = {
         "candidates": [
             {"text": one.text, "balanced_accuracy": value}
-            for one, value in zip(came, reached, strict=True)
+            for one, value in zip(candidates, accuracies, strict=True)
         ],
         "firing": n[0],
         "silent": n[1],
@@ -85,7 +95,7 @@ def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> Fea
     """Return a sample whose score windows are the held-out windows of the explain split, on which
     the best candidate is chosen."""
     seen = {example.key for example in shown}
-    rest = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
+    held_out_firing = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
     return replace(
         sampled,
         explain=(),
@@ -94,12 +104,14 @@ def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> Fea
         explain_hard=(),
         hard=(),
         other=(),
-        positives=rest[:JUDGED_PER_CLASS],
+        positives=held_out_firing[:JUDGED_PER_CLASS],
         random=sampled.explain_random[:JUDGED_PER_CLASS],
     )
 
 
-async def judge_candidate(label: str, held: FeatureSample, tools: ExplainerTools) -> "LabelScore":
+async def judge_candidate(
+    label: str, held_out: FeatureSample, tools: ExplainerTools
+) -> "LabelScore":
     """Return the detection score of a candidate explanation on held-out windows, judged by the same
     language model."""
     from autointerp.scorers import detection
@@ -107,7 +119,7 @@ async def judge_candidate(label: str, held: FeatureSample, tools: ExplainerTools
     from autointerp.scorers.scorer_interface import ScorerTools as Judging
 
     judging = Judging(LLM_JUDGE, tools.ask, seed=tools.seed, thinking=tools.thinking)
-    return await detection.score(label, held, judging)
+    return await detection.score(label, held_out, judging)
 
 
 def compare_candidates(
@@ -120,9 +132,9 @@ def compare_candidates(
     luck. None for a candidate that was not judged, and where a class has no such window.
     """
     answered = [{(r.sequence, r.start): r for r in rows if r.answer is not None} for rows in judged]
-    some = [one for one in answered if one]
-    common = set.intersection(*map(set, some)) if some else set()
-    firing = sum(some[0][key].truth == 1.0 for key in common)
+    with_answers = [one for one in answered if one]
+    common = set.intersection(*map(set, with_answers)) if with_answers else set()
+    firing = sum(with_answers[0][key].truth == 1.0 for key in common)
     n = (firing, len(common) - firing)
     return [
         candidate_accuracy([one[k] for k in common]) if one and all(n) else None for one in answered

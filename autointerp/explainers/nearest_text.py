@@ -56,6 +56,7 @@ def nearest_words(
     embedder knows none of it."""
     query = embed([text_around_peak(example) for example in shown]).mean(0)
     if silent:
+        # what all texts of the corpus have in common must not choose the words
         query = query - embed([example.text for example in silent]).mean(0)
     length = float(np.linalg.norm(query))
     if length == 0:

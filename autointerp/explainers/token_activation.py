@@ -19,6 +19,7 @@ async def explain(
     sampled: FeatureSample, tools: ExplainerTools
 ) -> WrittenExplanation | RequestFailure:
     """Explain a feature from every token of its strongest windows and the activation on it."""
+    # few windows: each takes one prompt line per token
     shown = window_text.strongest_windows(sampled)[:WINDOWS_SHOWN]
     largest = window_text.largest_activation(sampled)
 

@@ -45,8 +45,9 @@ def score_window_values(
         )
         for i, (e, value) in enumerate(zip(windows, values, strict=True))
     ]
-    good = [row for row in rows if row.answer is not None]
-    firing = [row for row in good if row.truth]
+    answered = [row for row in rows if row.answer is not None]
+    firing = [row for row in answered if row.truth]
+    # top windows are no random sample
     ranged = classification_scores.sample_over_range(firing)
     parts: dict[str, Estimate] = {}
     for kind in (
@@ -55,16 +56,16 @@ def score_window_values(
         classification_scores.OTHER_SIDE,
     ):
         if kind == classification_scores.RANDOM or any(row.kind == kind for row in rows):
-            silent = [row for row in good if not row.truth and row.kind == kind]
+            silent = [row for row in answered if not row.truth and row.kind == kind]
             parts[kind] = answers_auc(ranged, silent)
     value = parts.pop(classification_scores.RANDOM)
-    random = [row for row in good if not row.truth and row.kind == classification_scores.RANDOM]
+    random = [row for row in answered if not row.truth and row.kind == classification_scores.RANDOM]
     for kind in sorted({row.kind for row in firing}, key=classification_scores.kind_order):
-        some = [row for row in firing if row.kind == kind]
-        if len(some) >= MIN_JUDGEMENTS:
-            parts[kind] = answers_auc(some, random)
+        of_kind = [row for row in firing if row.kind == kind]
+        if len(of_kind) >= MIN_JUDGEMENTS:
+            parts[kind] = answers_auc(of_kind, random)
     return LabelScore(
-        scorer, "AUC", value, parts, tuple(rows), len(rows) - len(good), (), detail or {}
+        scorer, "AUC", value, parts, tuple(rows), len(rows) - len(answered), (), detail or {}
     )
 
 

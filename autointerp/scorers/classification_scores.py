@@ -34,7 +34,7 @@ TOP = "top"
 
 
 def make_judged_item(
-    example: TextWindow, kind: str, *, truth: bool, verdict: JudgeAnswer
+    example: TextWindow, kind: str, *, truth: bool, answer: JudgeAnswer
 ) -> JudgedItem:
     """Return the judge's classification of a window as a judged item."""
     return JudgedItem(
@@ -43,9 +43,9 @@ def make_judged_item(
         example.document,
         kind,
         float(truth),
-        verdict.answer,
-        verdict.probability,
-        verdict.failed,
+        answer.answer,
+        answer.probability,
+        answer.failed,
         example.weight if truth else None,
     )
 
@@ -63,27 +63,28 @@ def score_classes(
 
     `density` is the share of windows that fire; without it there is no precision.
     """
-    good = [row for row in rows if row.answer is not None]
-    firing = [row for row in good if row.truth]
-    hits = make_class_answers(firing)
+    answered = [row for row in rows if row.answer is not None]
+    firing = [row for row in answered if row.truth]
+    firing_answers = make_class_answers(firing)
     parts: dict[str, Estimate] = {}
     for kind in (RANDOM, HARD, OTHER_SIDE, WRONG_TOKENS):
-        silent = [row for row in good if not row.truth and row.kind == kind]
+        silent = [row for row in answered if not row.truth and row.kind == kind]
+        # random negatives are always reported, if only as “too few”
         if kind != RANDOM and not any(row.kind == kind for row in rows):
             continue
-        against = make_class_answers(silent)
-        parts[kind] = balanced_accuracy(hits, against)
+        silent_answers = make_class_answers(silent)
+        parts[kind] = balanced_accuracy(firing_answers, silent_answers)
         parts[f"AUC {kind}"] = probability_auc(firing, silent)
-        parts[f"F1 {kind}"] = f1_score(hits, against)
-        parts[f"silent {kind}"] = answer_rate(against)
+        parts[f"F1 {kind}"] = f1_score(firing_answers, silent_answers)
+        parts[f"silent {kind}"] = answer_rate(silent_answers)
         if kind == RANDOM and density is not None:
-            parts["precision"] = precision_at_density(hits, against, density)
+            parts["precision"] = precision_at_density(firing_answers, silent_answers, density)
     value = parts.pop(RANDOM)
-    parts["firing"] = answer_rate(hits)
+    parts["firing"] = answer_rate(firing_answers)
     for kind in sorted({row.kind for row in firing}, key=kind_order):
-        one = make_class_answers([row for row in firing if row.kind == kind], alike=True)
-        if one.n >= MIN_JUDGEMENTS:
-            parts[kind] = answer_rate(one)
+        kind_answers = make_class_answers([row for row in firing if row.kind == kind], alike=True)
+        if kind_answers.n >= MIN_JUDGEMENTS:
+            parts[kind] = answer_rate(kind_answers)
     detail = {**(detail or {}), "strata": count_right_by_kind(rows)}
     return LabelScore(scorer, "balanced accuracy", value, parts, tuple(rows), failed, calls, detail)
 

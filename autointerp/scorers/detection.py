@@ -50,21 +50,21 @@ def list_detection_items(windows: FeatureSample) -> list[DetectionItem]:
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Score a label by detection: balanced accuracy against random negatives, with `hard` and other
     measures as parts."""
-    asked = list_detection_items(windows)
+    items = list_detection_items(windows)
     detail: dict[str, object] = {}
     if tools.judge == PATTERN_JUDGE:
-        verdicts, calls = judge_by_patterns(label, [item.example for item in asked]), ()
+        verdicts, calls = judge_by_patterns(label, [item.example for item in items]), ()
     else:
-        lines = [quote_as_json(item.example.text) for item in asked]
-        names = [item.example.key for item in asked]
-        rolled = make_generator(tools, windows.feature.index)
-        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, rolled)
+        lines = [quote_as_json(item.example.text) for item in items]
+        names = [item.example.key for item in items]
+        generator = make_generator(tools, windows.feature.index)
+        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, generator)
         detail["prompt"] = load_score_prompt(NAME).version
     rows: list[JudgedItem] = []
-    for item, verdict in zip(asked, verdicts, strict=True):
+    for item, verdict in zip(items, verdicts, strict=True):
         rows += [
             classification_scores.make_judged_item(
-                item.example, kind, truth=item.truth, verdict=verdict
+                item.example, kind, truth=item.truth, answer=verdict
             )
             for kind in item.kinds
         ]

@@ -24,6 +24,7 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
     # in a thread, so that a job's other calls continue
     found = await asyncio.to_thread(tools.embed, [label, *(e.text for e in texts)])
     vectors = np.asarray(found, np.float64)
+    # row 0 is the label, the others are the windows
     cosines = vectors[1:] @ vectors[0]
     return score_window_values(NAME, texts, cosines.round(6), len(windows.positives))
 

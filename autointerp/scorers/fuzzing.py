@@ -43,10 +43,10 @@ def list_fuzzing_items(windows: FeatureSample, tools: ScorerTools) -> list[Fuzzi
     found = [FuzzingItem(e, e.kind, true_marks(e), truth=True) for e in firing]
     if not firing:
         return found
-    rolled = make_generator(tools, windows.feature.index)
+    generator = make_generator(tools, windows.feature.index)
     negatives = [(e, e.kind) for e in (*windows.random, *windows.hard)]
     for example, kind in [*negatives, *((e, classification_scores.WRONG_TOKENS) for e in firing)]:
-        if marks := wrong_marks(example, firing, rolled):
+        if marks := wrong_marks(example, firing, generator):
             found.append(FuzzingItem(example, kind, marks, truth=False))
     return found + [FuzzingItem(e, e.kind, true_marks(e), truth=False) for e in windows.other]
 
@@ -54,36 +54,36 @@ def list_fuzzing_items(windows: FeatureSample, tools: ScorerTools) -> list[Fuzzi
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Score a label by fuzzing: balanced accuracy against random negatives, with `hard`, `wrong
     tokens` and other measures as parts."""
-    asked = list_fuzzing_items(windows, tools)
-    detail: dict[str, object] = {"marks": [sorted(item.marks) for item in asked]}
+    items = list_fuzzing_items(windows, tools)
+    detail: dict[str, object] = {"marks": [sorted(item.marks) for item in items]}
     if tools.judge == PATTERN_JUDGE:
-        verdicts, calls = judge_marks_by_patterns(label, asked), ()
+        verdicts, calls = judge_marks_by_patterns(label, items), ()
     else:
-        lines = [mark_tokens(item.example.tokens, item.marks) for item in asked]
-        names = [item.example.key for item in asked]
-        rolled = make_generator(tools, windows.feature.index)
-        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, rolled)
+        lines = [mark_tokens(item.example.tokens, item.marks) for item in items]
+        names = [item.example.key for item in items]
+        generator = make_generator(tools, windows.feature.index)
+        verdicts, calls = await judge_in_batches(NAME, label, lines, names, tools, generator)
         detail["prompt"] = load_score_prompt(NAME).version
     rows = [
         classification_scores.make_judged_item(
-            item.example, item.kind, truth=item.truth, verdict=verdict
+            item.example, item.kind, truth=item.truth, answer=verdict
         )
-        for item, verdict in zip(asked, verdicts, strict=True)
+        for item, verdict in zip(items, verdicts, strict=True)
     ]
     failed = sum(verdict.answer is None for verdict in verdicts)
     return classification_scores.score_classes(NAME, rows, failed, calls, detail=detail)
 
 
-def judge_marks_by_patterns(label: str, asked: list[FuzzingItem]) -> list[JudgeAnswer]:
+def judge_marks_by_patterns(label: str, items: list[FuzzingItem]) -> list[JudgeAnswer]:
     """Return the fuzzing answers of the pattern judge: the mean over the marked tokens of their
     predicted probability to fire."""
     from autointerp.patterns.pattern_judge import token_firing_probabilities
 
     found = []
-    for item in asked:
-        each = token_firing_probabilities(label, item.example.tokens)
-        share = sum(each[i] for i in item.marks) / len(item.marks)
-        found.append(JudgeAnswer(float(share >= YES_THRESHOLD), float(share)))
+    for item in items:
+        probabilities = token_firing_probabilities(label, item.example.tokens)
+        mean_probability = sum(probabilities[i] for i in item.marks) / len(item.marks)
+        found.append(JudgeAnswer(float(mean_probability >= YES_THRESHOLD), float(mean_probability)))
     return found
 
 

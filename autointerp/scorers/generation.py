@@ -91,11 +91,11 @@ def write_from_patterns(
     its own."""
     from autointerp.scorers.pattern_texts import write_pattern_texts
 
-    rolled = make_generator(tools, windows.feature.index)
+    generator = make_generator(tools, windows.feature.index)
     return [
         [text]
         for text in write_pattern_texts(
-            label, windows.random, GENERATION_CALLS * TEXTS_PER_CALL, rolled
+            label, windows.random, GENERATION_CALLS * TEXTS_PER_CALL, generator
         )
     ]
 
@@ -157,10 +157,14 @@ def firing_shares(rows: list[JudgedItem], peaks: np.ndarray) -> tuple[Estimate, 
 
     The first `rows` belong to `peaks`.
     """
-    good = [(one, peak) for one, peak in zip(rows, peaks, strict=False) if one.answer is not None]
-    calls = [one.document for one, _ in good]
-    above = ClassAnswers.of([one.answer == 1.0 for one, _ in good], calls)
-    return answer_rate(above), answer_rate(ClassAnswers.of([bool(peak) for _, peak in good], calls))
+    answered = [
+        (one, peak) for one, peak in zip(rows, peaks, strict=False) if one.answer is not None
+    ]
+    calls = [one.document for one, _ in answered]
+    above = ClassAnswers.of([one.answer == 1.0 for one, _ in answered], calls)
+    return answer_rate(above), answer_rate(
+        ClassAnswers.of([bool(peak) for _, peak in answered], calls)
+    )
 
 
 SCORER = Scorer(

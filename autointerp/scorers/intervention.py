@@ -54,13 +54,13 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
     if tools.steers is None:
         raise InputError(f"The scorer {NAME!r} needs the model whose feature it is.")
     pairs = await tools.steers(windows.feature, PROMPT_PAIRS)
-    asked = [
+    questions = [
         (i, first)
         for i, pair in enumerate(pairs)
         if reached_target_kl(pair)
         for first in (True, False)
     ]
-    shown = [(pairs[i], first) for i, first in asked]
+    shown = [(pairs[i], first) for i, first in questions]
     calls: tuple[str, ...] = ()
     if tools.judge == PATTERN_JUDGE:
         verdicts = [pick_by_patterns(label, pair, steered_first=first) for pair, first in shown]
@@ -70,19 +70,19 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
         JudgedItem(
             -1, -1, i, f"steered {LETTERS[not first]}", 1.0, v.answer, v.probability, v.failed
         )
-        for (i, first), v in zip(asked, verdicts, strict=True)
+        for (i, first), v in zip(questions, verdicts, strict=True)
     ]
     missed = [i for i, pair in enumerate(pairs) if not reached_target_kl(pair)]
     rows += [JudgedItem(-1, -1, i, "steered", 1.0, None, failed=MISSED_KL) for i in missed]
-    good = [row for row in rows if row.answer is not None]
+    answered = [row for row in rows if row.answer is not None]
     value = answer_rate(
-        ClassAnswers.of([row.answer == 1.0 for row in good], [row.document for row in good])
+        ClassAnswers.of([row.answer == 1.0 for row in answered], [row.document for row in answered])
     )
     detail: dict[str, object] = {"pairs": [vars(pair) for pair in pairs]}
     if tools.judge != PATTERN_JUDGE:
         detail["prompt"] = load_score_prompt(NAME).version
-    parts = {"log odds": mean_log_odds(good)}
-    failed = len(rows) - len(good)
+    parts = {"log odds": mean_log_odds(answered)}
+    failed = len(rows) - len(answered)
     return LabelScore(NAME, "steered picked", value, parts, tuple(rows), failed, calls, detail)
 
 
@@ -138,9 +138,9 @@ def read_pick(reply: Reply | RequestFailure, steered: str) -> JudgeAnswer:
     """Return 1 if the judge's reply picks the text with the intervention, otherwise 0."""
     if isinstance(reply, RequestFailure):
         return JudgeAnswer(None, failed=reply.kind)
-    said = reply.parsed["answer"]
-    shares = read_option_shares(reply, LETTERS, [said])
-    return JudgeAnswer(float(said == steered), option_share(shares, 0, steered))
+    picked = reply.parsed["answer"]
+    shares = read_option_shares(reply, LETTERS, [picked])
+    return JudgeAnswer(float(picked == steered), option_share(shares, 0, steered))
 
 
 def mean_log_odds(rows: Sequence[JudgedItem]) -> Estimate:

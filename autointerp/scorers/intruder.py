@@ -57,20 +57,21 @@ def make_intruder_questions(windows: FeatureSample, tools: ScorerTools) -> list[
     ranged = [e for e in windows.positives if e.kind != classification_scores.TOP] or list(
         windows.positives
     )
+    # groups of neighbours in activation, so that strength alone does not reveal the intruder
     ranged.sort(key=lambda e: -max(map(abs, e.activations)))
     groups = [
         ranged[i : i + FIRING_PER_QUESTION]
         for i in range(0, len(ranged) - FIRING_PER_QUESTION + 1, FIRING_PER_QUESTION)
     ]
-    rolled = make_generator(tools, windows.feature.index)
-    intruders = [windows.random[i] for i in rolled.permutation(len(windows.random)).tolist()]
+    generator = make_generator(tools, windows.feature.index)
+    intruders = [windows.random[i] for i in generator.permutation(len(windows.random)).tolist()]
     found: list[IntruderQuestion] = []
     while groups and len(found) < MIN_QUESTIONS and len(intruders) >= len(groups):
         for number, group in enumerate(groups):
             intruder = intruders.pop()
-            marks = wrong_marks(intruder, group, rolled)
+            marks = wrong_marks(intruder, group, generator)
             if marks is not None:
-                found.append(shuffle_question(group, (intruder, marks), number, rolled))
+                found.append(shuffle_question(group, (intruder, marks), number, generator))
     return found
 
 
@@ -78,37 +79,41 @@ def shuffle_question(
     group: list[TextWindow],
     intruder: tuple[TextWindow, TokenMarks],
     number: int,
-    dice: np.random.Generator,
+    generator: np.random.Generator,
 ) -> IntruderQuestion:
     """Return an intruder question with its five windows in random order."""
-    five = [*((e, true_marks(e)) for e in group), intruder]
-    order = dice.permutation(len(five)).tolist()
-    return IntruderQuestion(tuple(five[i] for i in order), order.index(FIRING_PER_QUESTION), number)
+    shown_windows = [*((e, true_marks(e)) for e in group), intruder]
+    order = generator.permutation(len(shown_windows)).tolist()
+    return IntruderQuestion(
+        tuple(shown_windows[i] for i in order), order.index(FIRING_PER_QUESTION), number
+    )
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Score a feature by the share of intruders that the judge finds."""
-    ask, asked = require_asker(tools, NAME), make_intruder_questions(windows, tools)
+    ask, questions = require_asker(tools, NAME), make_intruder_questions(windows, tools)
     schema = object_schema(
         "intruder", {"type": "integer", "minimum": 1, "maximum": FIRING_PER_QUESTION + 1}
     )
     requests = []
-    for question in asked:
+    for question in questions:
         items = number_lines([mark_tokens(e.tokens, marks) for e, marks in question.shown])
         prompt = load_score_prompt(NAME).fill(
             n=FIRING_PER_QUESTION + 1, most=FIRING_PER_QUESTION, items=items
         )
         requests.append(make_judge_request(prompt, schema, NAME, tools))
     replies = await asyncio.gather(*map(ask.ask, requests))
-    rows = [judge_question(*pair) for pair in zip(asked, replies, strict=True)]
-    good = [(q, row) for q, row in zip(asked, rows, strict=True) if row.answer is not None]
-    hits = ClassAnswers.of([row.answer == 1.0 for _, row in good], [q.group for q, _ in good])
+    rows = [judge_question(*pair) for pair in zip(questions, replies, strict=True)]
+    answered = [(q, row) for q, row in zip(questions, rows, strict=True) if row.answer is not None]
+    hits = ClassAnswers.of(
+        [row.answer == 1.0 for _, row in answered], [q.group for q, _ in answered]
+    )
     detail = {
         "prompt": load_score_prompt(NAME).version,
-        "shown": [[e.key for e, _ in question.shown] for question in asked],
+        "shown": [[e.key for e, _ in question.shown] for question in questions],
     }
     calls = tuple(request_key(ask, one) for one in requests)
-    failed = len(rows) - len(good)
+    failed = len(rows) - len(answered)
     return LabelScore(
         NAME, "share found", answer_rate(hits), {}, tuple(rows), failed, calls, detail
     )
@@ -134,11 +139,11 @@ def read_intruder(reply: Reply | RequestFailure, right: int) -> JudgeAnswer:
     """Return 1 if the reply names the number of the intruder, otherwise 0."""
     if isinstance(reply, RequestFailure):
         return JudgeAnswer(None, failed=reply.kind)
-    said = reply.parsed["intruder"]
+    named = reply.parsed["intruder"]
     shares = read_option_shares(
-        reply, [str(number) for number in range(1, FIRING_PER_QUESTION + 2)], [said]
+        reply, [str(number) for number in range(1, FIRING_PER_QUESTION + 2)], [named]
     )
-    return JudgeAnswer(float(said == right), option_share(shares, 0, str(right)))
+    return JudgeAnswer(float(named == right), option_share(shares, 0, str(right)))
 
 
 SCORER = Scorer(

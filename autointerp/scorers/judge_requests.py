@@ -103,7 +103,7 @@ def digits_schema(n: int, options: Sequence[int]) -> dict[str, Any]:
 
 
 def deal_into_batches(
-    names: Sequence[Hashable], size: int, dice: np.random.Generator
+    names: Sequence[Hashable], size: int, generator: np.random.Generator
 ) -> list[list[int]]:
     """Return the item numbers 0 … n − 1 in random order, in batches of `size` for judge requests;
     the last may be shorter.
@@ -112,7 +112,7 @@ def deal_into_batches(
     shorten a few batches.
     """
     batches: list[list[int]] = []
-    for item in dice.permutation(len(names)).tolist():
+    for item in generator.permutation(len(names)).tolist():
         for batch in batches:
             if len(batch) < size and names[item] not in [names[other] for other in batch]:
                 batch.append(item)
@@ -128,7 +128,7 @@ async def judge_in_batches(
     lines: Sequence[str],
     names: Sequence[Hashable],
     tools: ScorerTools,
-    dice: np.random.Generator,
+    generator: np.random.Generator,
     options: tuple[int, int] = (1, 0),
 ) -> tuple[list[JudgeAnswer], tuple[str, ...]]:
     """Ask the judge about all items in batches; return the answer on each item, in the order given,
@@ -146,24 +146,33 @@ async def judge_in_batches(
         text = load_score_prompt(prompt).fill(
             label=quote_as_json(label), n=len(batch), items=number_lines([lines[i] for i in batch])
         )
-        asked = make_judge_request(text, digits_schema(len(batch), options), prompt, tools)
+        judge_request = make_judge_request(text, digits_schema(len(batch), options), prompt, tools)
         reply = None
         if len(batch) == 1:
-            reply = await ask.ask(asked)
-        elif not is_too_long(ask, asked):
+            reply = await ask.ask(judge_request)
+        elif not is_too_long(ask, judge_request):
             with retry_shorter_if_too_long():
-                reply = await ask.ask(asked)
+                reply = await ask.ask(judge_request)
+        # one item that does not fit is a failure; several are asked in halves
         if len(batch) > 1 and (reply is None or failed_by_context_size(reply)):
             half = len(batch) // 2
             return [*await one_batch(batch[:half]), *await one_batch(batch[half:])]
         assert reply is not None
-        return [(batch, reply, (isinstance(reply, Reply) and reply.key) or request_key(ask, asked))]
+        return [
+            (
+                batch,
+                reply,
+                (isinstance(reply, Reply) and reply.key) or request_key(ask, judge_request),
+            )
+        ]
 
-    asked = await asyncio.gather(*map(one_batch, deal_into_batches(names, ITEMS_PER_PROMPT, dice)))
+    replies_by_batch = await asyncio.gather(
+        *map(one_batch, deal_into_batches(names, ITEMS_PER_PROMPT, generator))
+    )
     found: dict[int, JudgeAnswer] = {}
-    for batch, reply, _ in (part for parts in asked for part in parts):
+    for batch, reply, _ in (part for parts in replies_by_batch for part in parts):
         found |= zip(batch, read_judge_answers(reply, len(batch), options), strict=True)
-    keys = tuple(key for parts in asked for _, _, key in parts)
+    keys = tuple(key for parts in replies_by_batch for _, _, key in parts)
     return [found[i] for i in range(len(lines))], keys
 
 
@@ -179,10 +188,11 @@ def read_judge_answers(
     digits."""
     if isinstance(reply, RequestFailure):
         return [JudgeAnswer(None, failed=reply.kind)] * n
-    first, said = str(options[0]), reply.parsed["answers"]
-    shares = read_option_shares(reply, [str(option) for option in options], said)
+    first, digits = str(options[0]), reply.parsed["answers"]
+    shares = read_option_shares(reply, [str(option) for option in options], digits)
     return [
-        JudgeAnswer(float(answer), option_share(shares, i, first)) for i, answer in enumerate(said)
+        JudgeAnswer(float(answer), option_share(shares, i, first))
+        for i, answer in enumerate(digits)
     ]
 
 
@@ -205,6 +215,6 @@ def read_option_shares(
     not the answers one by one: several in one token, or others in text around the answers.
     """
     shares = read_answer_shares(reply, options)
-    words = [said.token.strip() for said in reply.logprobs or ()]
+    words = [token.token.strip() for token in reply.logprobs or ()]
     found = [word for word in words if word in options]
     return shares if found == [str(answer) for answer in answers] else None

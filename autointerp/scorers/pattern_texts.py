@@ -33,18 +33,18 @@ def split_pieces(text: str) -> list[str]:
 def label_share(label: str, text: str) -> float:
     """Return how much a text shows a label's patterns: the mean over its pieces of their firing
     rate, or 1 for a promoted token; 0 for an empty text."""
-    cut = split_pieces(text)
-    if not cut or read_label(label).is_empty and not promoted_tokens(label):
+    pieces = split_pieces(text)
+    if not pieces or read_label(label).is_empty and not promoted_tokens(label):
         return 0.0
     fired = (
-        token_firing_probabilities(label, cut)
+        token_firing_probabilities(label, pieces)
         if not read_label(label).is_empty
-        else [0.0] * len(cut)
+        else [0.0] * len(pieces)
     )
     made = {strip_token(token) for token in promoted_tokens(label)}
     return sum(
-        max(rate, float(strip_token(one) in made)) for rate, one in zip(fired, cut, strict=True)
-    ) / len(cut)
+        max(rate, float(strip_token(one) in made)) for rate, one in zip(fired, pieces, strict=True)
+    ) / len(pieces)
 
 
 def promoted_tokens(label: str) -> tuple[str, ...]:
@@ -54,19 +54,19 @@ def promoted_tokens(label: str) -> tuple[str, ...]:
 
 
 def write_pattern_texts(
-    label: str, silent: Sequence[TextWindow], n: int, dice: np.random.Generator
+    label: str, silent: Sequence[TextWindow], n: int, generator: np.random.Generator
 ) -> list[str]:
     """Write `n` texts with a label's patterns, each inserted into a silent window at a random
     place; fewer where no pattern can be written, as for an empty label."""
-    said = label_phrases(label, silent, dice)
-    if not said or not silent:
+    phrases = label_phrases(label, silent, generator)
+    if not phrases or not silent:
         return []
     found = []
     for number in range(n):
-        tokens = drop_special_token(silent[int(dice.integers(len(silent)))])
-        cut = find_insertion_points(tokens)
-        at = cut[int(dice.integers(len(cut)))]
-        found.append("".join((*tokens[:at], said[number % len(said)], *tokens[at:])))
+        tokens = drop_special_token(silent[int(generator.integers(len(silent)))])
+        points = find_insertion_points(tokens)
+        at = points[int(generator.integers(len(points)))]
+        found.append("".join((*tokens[:at], phrases[number % len(phrases)], *tokens[at:])))
     return found
 
 
@@ -84,7 +84,7 @@ def find_insertion_points(tokens: Sequence[str]) -> list[int]:
 
 
 def label_phrases(
-    label: str, windows: Sequence[TextWindow], dice: np.random.Generator
+    label: str, windows: Sequence[TextWindow], generator: np.random.Generator
 ) -> list[str]:
     """Return the phrases to insert for a label's patterns, each with a leading space."""
     reading = read_label(label)
@@ -93,11 +93,13 @@ def label_phrases(
         return [f" {word}" for word in dict.fromkeys(words)]
     strong = [p for p in reading.patterns if p.rate >= MIN_WRITTEN_RATE] or list(reading.patterns)
     seen = [token for window in windows for token in window.tokens if token]
-    found = [pattern_phrase(pattern, seen, dice) for pattern in strong]
+    found = [pattern_phrase(pattern, seen, generator) for pattern in strong]
     return [one for one in found if one]
 
 
-def pattern_phrase(pattern: TokenPattern, seen: Sequence[str], dice: np.random.Generator) -> str:
+def pattern_phrase(
+    pattern: TokenPattern, seen: Sequence[str], generator: np.random.Generator
+) -> str:
     """Return one pattern as a phrase of text; empty where no token of the windows matches its
     shape."""
     target = pattern.target
@@ -110,7 +112,7 @@ def pattern_phrase(pattern: TokenPattern, seen: Sequence[str], dice: np.random.G
         like = [strip_token(token) for token in seen if fits(token)]
         if not like:
             return ""
-        target = like[int(dice.integers(len(like)))]
+        target = like[int(generator.integers(len(like)))]
     return (
         add_leading_space(strip_token(pattern.after)) + add_leading_space(target)
         if pattern.after

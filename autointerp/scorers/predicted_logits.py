@@ -45,10 +45,12 @@ class TokenPair:
 def make_token_pairs(windows: FeatureSample, tools: ScorerTools) -> list[TokenPair]:
     """Return pairs of each token whose logit the feature promotes with equally frequent control
     tokens, and with a suppressed token."""
-    rolled = make_generator(tools, windows.feature.index)
+    generator = make_generator(tools, windows.feature.index)
     found: list[TokenPair] = []
     for rank, token in enumerate(windows.promoted):
-        others = [(other, RANDOM) for other in draw_control_tokens(windows, token, tools, rolled)]
+        others = [
+            (other, RANDOM) for other in draw_control_tokens(windows, token, tools, generator)
+        ]
         others += [(other, SUPPRESSED) for other in windows.suppressed[rank : rank + 1]]
         found += [
             TokenPair(token, other, kind, first, rank)
@@ -59,37 +61,42 @@ def make_token_pairs(windows: FeatureSample, tools: ScorerTools) -> list[TokenPa
 
 
 def draw_control_tokens(
-    windows: FeatureSample, token: str, tools: ScorerTools, dice: np.random.Generator
+    windows: FeatureSample, token: str, tools: ScorerTools, generator: np.random.Generator
 ) -> tuple[str, ...]:
     """Draw control tokens whose logits the feature neither promotes nor suppresses: of equal corpus
     frequency, or from random windows."""
-    but = {*windows.promoted, *windows.suppressed}
+    excluded = {*windows.promoted, *windows.suppressed}
     if tools.counts is not None:
-        return tools.counts.near(token, but, CONTROLS, dice)
-    held = sorted({t for e in windows.random for t in e.tokens if t} - but)
-    return tuple(held[i] for i in dice.permutation(len(held))[:CONTROLS].tolist())
+        return tools.counts.near(token, excluded, CONTROLS, generator)
+    seen_tokens = sorted({t for e in windows.random for t in e.tokens if t} - excluded)
+    return tuple(
+        seen_tokens[i] for i in generator.permutation(len(seen_tokens))[:CONTROLS].tolist()
+    )
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
     """Score a label by predicted logits: the share of promoted tokens picked against random ones,
     with `suppressed` as a part."""
-    asked = make_token_pairs(windows, tools)
-    lines = [list_as_json(pair.shown) for pair in asked]
-    rolled = make_generator(tools, windows.feature.index)
+    pairs = make_token_pairs(windows, tools)
+    lines = [list_as_json(pair.shown) for pair in pairs]
+    generator = make_generator(tools, windows.feature.index)
     verdicts, calls = await judge_in_batches(
-        PROMPT, label, lines, [pair.token for pair in asked], tools, rolled, options=(1, 2)
+        PROMPT, label, lines, [pair.token for pair in pairs], tools, generator, options=(1, 2)
     )
     rows = []
-    for pair, verdict in zip(asked, verdicts, strict=True):
-        answer, sure = verdict.answer, verdict.probability
+    for pair, verdict in zip(pairs, verdicts, strict=True):
+        answer, probability = verdict.answer, verdict.probability
+        # the judge answers 1 or 2: 1 is right where the promoted token stands first
         right = None if answer is None else float((answer == 1.0) == pair.first)
-        if sure is not None and not pair.first:
-            sure = 1 - sure
-        rows.append(JudgedItem(-1, -1, pair.token, pair.kind, 1.0, right, sure, verdict.failed))
+        if probability is not None and not pair.first:
+            probability = 1 - probability
+        rows.append(
+            JudgedItem(-1, -1, pair.token, pair.kind, 1.0, right, probability, verdict.failed)
+        )
     parts = {SUPPRESSED: share_right(rows, SUPPRESSED)} if windows.suppressed else {}
     detail = {
         "prompt": load_score_prompt(PROMPT).version,
-        "tokens": [list(pair.shown) for pair in asked],
+        "tokens": [list(pair.shown) for pair in pairs],
         "controls": "tokens of silent windows" if tools.counts is None else "tokens as frequent",
     }
     failed = sum(row.answer is None for row in rows)
@@ -100,9 +107,9 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 def share_right(rows: list[JudgedItem], kind: str) -> Estimate:
     """Return the share of right predictions about one kind of token pairs; all pairs of one
     promoted token are treated as one cluster."""
-    good = [row for row in rows if row.kind == kind and row.answer is not None]
+    answered = [row for row in rows if row.kind == kind and row.answer is not None]
     return answer_rate(
-        ClassAnswers.of([row.answer == 1.0 for row in good], [row.document for row in good])
+        ClassAnswers.of([row.answer == 1.0 for row in answered], [row.document for row in answered])
     )
 
 

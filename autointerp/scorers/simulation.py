@@ -68,25 +68,30 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
     For explained variance, a model's 10 is the feature's maximum over the harvest, and a pattern's
     probability to fire is multiplied by the mean activation over active tokens.
     """
-    chosen = choose_simulation_windows(windows, tools)
+    windows_to_simulate = choose_simulation_windows(windows, tools)
     calls: tuple[str, ...] = ()
     detail: dict[str, object] = {}
     if tools.judge == PATTERN_JUDGE:
-        said = simulate_by_patterns(label, chosen)
+        simulated = simulate_by_patterns(label, windows_to_simulate)
     else:
-        said, calls, scale_used = await simulate_with_model(label, chosen, tools)
+        simulated, calls, scale_used = await simulate_with_model(label, windows_to_simulate, tools)
         detail["prompt"] = load_score_prompt(NAME).version
         detail["scale"] = scale_used
     facts = windows.facts
     scale = (facts.mean_act if tools.judge == PATTERN_JUDGE else facts.max_act) or 0.0
-    rows = [judge_simulated_window(e, one, scale) for e, one in zip(chosen, said, strict=True)]
-    detail["tokens"] = [
-        None if one.values is None else np.round(one.values * LARGEST_NUMBER, 2).tolist()
-        for one in said
+    rows = [
+        judge_simulated_window(e, simulation, scale)
+        for e, simulation in zip(windows_to_simulate, simulated, strict=True)
     ]
-    parts = estimate_simulation(chosen, said, scale)
+    detail["tokens"] = [
+        None
+        if simulation.values is None
+        else np.round(simulation.values * LARGEST_NUMBER, 2).tolist()
+        for simulation in simulated
+    ]
+    parts = estimate_simulation(windows_to_simulate, simulated, scale)
     value = parts.pop("correlation")
-    failed = sum(one.values is None for one in said)
+    failed = sum(simulation.values is None for simulation in simulated)
     return LabelScore(NAME, "correlation", value, parts, tuple(rows), failed, calls, detail)
 
 
@@ -99,26 +104,28 @@ def choose_simulation_windows(windows: FeatureSample, tools: ScorerTools) -> lis
     kinds: list[Sequence[TextWindow]] = [ranged, windows.random, windows.hard, windows.other]
     if tools.judge == PATTERN_JUDGE:
         return [e for kind in kinds for e in kind]
-    rolled = make_generator(tools, windows.feature.index)
-    chosen = []
+    generator = make_generator(tools, windows.feature.index)
+    windows_to_simulate = []
     for kind in kinds:
-        some = sorted(rolled.permutation(len(kind))[:WINDOWS_PER_KIND].tolist())
-        chosen += [kind[i] for i in some]
-    return chosen
+        some = sorted(generator.permutation(len(kind))[:WINDOWS_PER_KIND].tolist())
+        windows_to_simulate += [kind[i] for i in some]
+    return windows_to_simulate
 
 
-def simulate_by_patterns(label: str, chosen: list[TextWindow]) -> list[SimulatedWindow]:
+def simulate_by_patterns(
+    label: str, windows_to_simulate: list[TextWindow]
+) -> list[SimulatedWindow]:
     """Return the simulated activations of the pattern judge for each window."""
     from autointerp.patterns.pattern_judge import token_firing_probabilities
 
     return [
         SimulatedWindow(np.asarray(token_firing_probabilities(label, example.tokens), float))
-        for example in chosen
+        for example in windows_to_simulate
     ]
 
 
 async def simulate_with_model(
-    label: str, chosen: list[TextWindow], tools: ScorerTools
+    label: str, windows_to_simulate: list[TextWindow], tools: ScorerTools
 ) -> tuple[list[SimulatedWindow], tuple[str, ...], ScaleName | None]:
     """Simulate the activations of each window with a language model, one call per distinct window.
 
@@ -126,7 +133,7 @@ async def simulate_with_model(
     while no question was answered.
     """
     ask, requests = require_asker(tools, NAME), []
-    for example in chosen:
+    for example in windows_to_simulate:
         n = len(example.tokens)
         prompt = load_score_prompt(NAME).fill(
             label=quote_as_json(label), n=n, items=list_as_json(example.tokens)
@@ -138,15 +145,19 @@ async def simulate_with_model(
         most = 32 + TOKENS_PER_NUMBER * n
         requests.append(make_judge_request(prompt, schema, NAME, tools, max_tokens=most))
     scale = tools.scale or SimulationScale()
-    had = await scale.decide(ask, requests)
+    earlier_replies = await scale.decide(ask, requests)
 
-    async def answer(one: ChatRequest) -> Reply | RequestFailure:
+    async def answer(request: ChatRequest) -> Reply | RequestFailure:
         """Return the reply to one simulation request, which may have been asked already to decide
         the scale."""
-        return had[one.key] if one.key in had else await ask.ask(one)
+        return (
+            earlier_replies[request.key]
+            if request.key in earlier_replies
+            else await ask.ask(request)
+        )
 
     replies = await asyncio.gather(*map(answer, requests))
-    calls = tuple(dict.fromkeys(request_key(ask, one) for one in requests))
+    calls = tuple(dict.fromkeys(request_key(ask, request) for request in requests))
     return (
         [read_simulation(reply, scale.decided or NUMBERS) for reply in replies],
         calls,
@@ -159,10 +170,10 @@ def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> Simulate
     failure where a reply does not allow that scale."""
     if isinstance(reply, RequestFailure):
         return SimulatedWindow(None, failed=reply.kind)
-    said = reply.parsed["activations"]
+    simulated = reply.parsed["activations"]
     if scale == NUMBERS:
-        return SimulatedWindow(np.array(said, float) / LARGEST_NUMBER)
-    shares = number_shares(reply, said)
+        return SimulatedWindow(np.array(simulated, float) / LARGEST_NUMBER)
+    shares = number_shares(reply, simulated)
     known = [each for each in shares or () if each is not None]
     if shares is None or len(known) < len(shares):
         return SimulatedWindow(None, failed=NO_EXPECTED_VALUES)
@@ -170,7 +181,9 @@ def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> Simulate
     return SimulatedWindow(np.array(values) / LARGEST_NUMBER)
 
 
-def judge_simulated_window(example: TextWindow, said: SimulatedWindow, scale: float) -> JudgedItem:
+def judge_simulated_window(
+    example: TextWindow, simulated: SimulatedWindow, scale: float
+) -> JudgedItem:
     """Return a simulated window as a judged item: its largest |activation|, true and simulated."""
     silent = example.kind == classification_scores.OTHER_SIDE
     return JudgedItem(
@@ -179,18 +192,22 @@ def judge_simulated_window(example: TextWindow, said: SimulatedWindow, scale: fl
         example.document,
         example.kind,
         0.0 if silent else max(map(abs, example.activations)),
-        None if said.values is None else float(said.values.max()) * scale,
-        failed=said.failed,
+        None if simulated.values is None else float(simulated.values.max()) * scale,
+        failed=simulated.failed,
         weight=example.weight,
     )
 
 
 def estimate_simulation(
-    chosen: list[TextWindow], said: list[SimulatedWindow], scale: float
+    windows_to_simulate: list[TextWindow], simulated: list[SimulatedWindow], scale: float
 ) -> dict[str, Estimate]:
     """Return all estimates of a simulation by name, each from the firing windows and one kind of
     silent windows."""
-    usable = [(e, one.values) for e, one in zip(chosen, said, strict=True) if not one.failed]
+    usable = [
+        (e, simulation.values)
+        for e, simulation in zip(windows_to_simulate, simulated, strict=True)
+        if not simulation.failed
+    ]
     firing = [
         pair
         for pair in usable
@@ -202,7 +219,7 @@ def estimate_simulation(
         classification_scores.HARD: "hard",
         classification_scores.OTHER_SIDE: classification_scores.OTHER_SIDE,
     }
-    kinds = {e.kind for e in chosen}
+    kinds = {e.kind for e in windows_to_simulate}
     for kind, name in names.items():
         if kind == classification_scores.RANDOM or kind in kinds:
             silent = [pair for pair in usable if pair[0].kind == kind]
@@ -210,6 +227,7 @@ def estimate_simulation(
     parts["firing"] = pearson_correlation(*concatenate_tokens(firing, []))
     silent = [pair for pair in usable if pair[0].kind == classification_scores.RANDOM]
     x, y, documents, strata = concatenate_tokens(firing, silent)
+    # scaled to the dictionary's units: explained variance, unlike correlation, depends on the scale
     parts["explained variance"] = explained_variance(x * scale, y, documents, strata)
     return parts
 
@@ -223,16 +241,16 @@ def concatenate_tokens(firing: WindowValues, silent: WindowValues) -> tuple[np.n
 
     Where only the other sign of a signed feature fires, this sign's activation is 0.
     """
-    said: list[np.ndarray] = [np.empty(0)]
+    simulated: list[np.ndarray] = [np.empty(0)]
     true, documents, strata = [np.empty(0)], [np.empty(0, int)], [np.empty(0, int)]
     for number, pairs in ((1, firing), (0, silent)):
         for example, values in pairs:
             n = len(example.tokens)
-            said.append(np.asarray(values, float))
+            simulated.append(np.asarray(values, float))
             true.append(np.abs(example.activations) * number)
             documents.append(np.full(n, example.document))
             strata.append(np.full(n, number))
-    return tuple(map(np.concatenate, (said, true, documents, strata)))
+    return tuple(map(np.concatenate, (simulated, true, documents, strata)))
 
 
 SCORER = Scorer(

@@ -57,30 +57,30 @@ class SimulationScale:
         Returns the replies that were requested, by request key. Where no request is answered
         nothing is decided, and the next feature's requests are used.
         """
-        asked: dict[str, Reply | RequestFailure] = {}
+        replies: dict[str, Reply | RequestFailure] = {}
         async with self._lock:
             if self.decided is not None:
-                return asked
+                return replies
             for request in requests[:MAX_TRIES]:
-                answer = asked[request.key] = await ask.ask(request)
+                answer = replies[request.key] = await ask.ask(request)
                 if isinstance(answer, Reply):
                     self.decided, reason = await choose_scale(ask, answer)
                     self._keep(self.decided, reason)
                     break
-        return asked
+        return replies
 
 
 async def choose_scale(ask: Asker, reply: Reply) -> tuple[ScaleName, str]:
     """Return the scale that a simulation reply allows for the whole run, and the reason."""
     if reply.logprobs is None:
         return NUMBERS, "the server gives no log probabilities"
-    said = reply.parsed["activations"]
-    shares = number_shares(reply, said)
+    numbers = reply.parsed["activations"]
+    shares = number_shares(reply, numbers)
     if shares is None:
         return NUMBERS, "the model's tokens are not one number each"
     if any(each is None for each in shares):
         return NUMBERS, "the server's candidates leave the probabilities of some numbers open"
-    if LARGEST_NUMBER not in said and not await writes_ten_as_one_token(ask):
+    if LARGEST_NUMBER not in numbers and not await writes_ten_as_one_token(ask):
         return NUMBERS, f"the model writes {LARGEST_NUMBER} in several tokens"
     return EXPECTED_VALUES, "every number is one token, and its probabilities are known"
 
@@ -103,7 +103,7 @@ async def writes_ten_as_one_token(ask: Asker) -> bool:
     )
 
 
-def number_shares(reply: Reply, said: Sequence[object]) -> list[OptionShares | None] | None:
+def number_shares(reply: Reply, numbers: Sequence[object]) -> list[OptionShares | None] | None:
     """Return the probabilities of 0 … 10 for each simulated number; None where the tokens are not
     the numbers one by one."""
-    return read_option_shares(reply, OPTIONS, said)
+    return read_option_shares(reply, OPTIONS, numbers)

@@ -26,12 +26,15 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
             "servers do not give; it works with a local model only."
         )
     texts = score_split_windows(windows)
-    told, plain = load_score_prompt(NAME), load_score_prompt(f"{NAME}_plain")
-    prefixes = [told.fill(label=quote_as_json(label))] * len(texts) + [plain.fill()] * len(texts)
-    read = [e.text for e in texts]
-    nats = np.asarray(await tools.surprisal(prefixes, [*read, *read]), np.float64)
+    with_label, without_label = load_score_prompt(NAME), load_score_prompt(f"{NAME}_plain")
+    prefixes = [with_label.fill(label=quote_as_json(label))] * len(texts) + [
+        without_label.fill()
+    ] * len(texts)
+    texts_read = [e.text for e in texts]
+    nats = np.asarray(await tools.surprisal(prefixes, [*texts_read, *texts_read]), np.float64)
+    # the first half has the label before each window, the second half a plain sentence
     saved = nats[len(texts) :] - nats[: len(texts)]
-    versions = f"{told.version}, {plain.version}"
+    versions = f"{with_label.version}, {without_label.version}"
     return score_window_values(NAME, texts, saved, len(windows.positives), {"prompt": versions})
 
 

@@ -28,17 +28,19 @@ class TokenCounts:
     def _logs(self) -> np.ndarray:
         return np.log1p(self.counts)
 
-    def near(self, token: str, but: Set[str], n: int, dice: np.random.Generator) -> tuple[str, ...]:
+    def near(
+        self, token: str, excluded: Set[str], n: int, generator: np.random.Generator
+    ) -> tuple[str, ...]:
         """Draw `n` tokens of similar corpus frequency to `token`, none of them in `but`, among the
         FREQUENCY_NEIGHBOURS next by log count (ties included); fewer where there are not enough."""
         place = self._places.get(token)
-        away = np.abs(self._logs - (0.0 if place is None else self._logs[place]))
-        most = min(FREQUENCY_NEIGHBOURS + len(but), len(away)) - 1
-        if most < 0:
+        distances = np.abs(self._logs - (0.0 if place is None else self._logs[place]))
+        farthest = min(FREQUENCY_NEIGHBOURS + len(excluded), len(distances)) - 1
+        if farthest < 0:
             return ()
-        close = np.flatnonzero(away <= np.partition(away, most)[most])
-        found = (self.tokens[i] for i in dice.permutation(close).tolist())
-        return tuple(t for t in found if t not in but and t != token)[:n]
+        candidates = np.flatnonzero(distances <= np.partition(distances, farthest)[farthest])
+        found = (self.tokens[i] for i in generator.permutation(candidates).tolist())
+        return tuple(t for t in found if t not in excluded and t != token)[:n]
 
 
 def count_corpus_tokens(file: HarvestFile) -> TokenCounts:

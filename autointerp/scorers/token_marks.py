@@ -28,7 +28,7 @@ def true_marks(example: TextWindow) -> TokenMarks:
 
 
 def wrong_marks(
-    example: TextWindow, firing: Sequence[TextWindow], dice: np.random.Generator
+    example: TextWindow, firing: Sequence[TextWindow], generator: np.random.Generator
 ) -> TokenMarks | None:
     """Return wrong marks for a window: as many as one of the `firing` windows has, at the same
     positions, on silent tokens.
@@ -36,13 +36,14 @@ def wrong_marks(
     A mark that would be on a firing token or beyond the window's end goes to a random silent token.
     A hard window's shared token is always marked. None where there are too few silent tokens.
     """
-    mask = true_marks(firing[int(dice.integers(len(firing)))])
+    mask = true_marks(firing[int(generator.integers(len(firing)))])
     silent = {i for i, a in enumerate(example.activations) if not a}
     if len(silent) < len(mask):
         return None
     kept = sorted(mask & silent)
     if example.shared in silent and example.shared not in kept:
+        # the shared token replaces a mark, so that the number of marks stays the same
         kept = [example.shared, *kept[1:]] if len(kept) == len(mask) else [example.shared, *kept]
     left = sorted(silent - set(kept))
-    more = dice.permutation(left)[: len(mask) - len(kept)].tolist()
+    more = generator.permutation(left)[: len(mask) - len(kept)].tolist()
     return frozenset((*kept, *more))
