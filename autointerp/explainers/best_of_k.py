@@ -68,13 +68,8 @@ async def explain(
         return RequestFailure(
             "unreadable", "None of the candidates could be judged, so none was chosen."
         )
-    # the first of equals, since max keeps the first and −i decides
-    best = candidates[
-        max(
-            range(len(candidates)),
-            key=lambda i: (accuracies[i] is not None, accuracies[i] or 0, -i),
-        )
-    ]
+    ranks = [(value is not None, value or 0) for value in accuracies]
+    best = candidates[ranks.index(max(ranks))]  # the first of equals
     calls = [
         *(key for one in written if isinstance(one, WrittenExplanation) for key in one.calls),
         *(key for one in found for key in one.calls),
