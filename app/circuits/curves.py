@@ -101,7 +101,7 @@ def sentence(found: Open, points: Sequence[FaithfulnessPoint]) -> str:
     if whole := found.circuit.faithfulness:
         said.append(
             f"All {count(whole.nodes)} nodes, errors {ERRORS_SAID[whole.errors]}: "
-            f"{ratio(whole.value)}. Random active nodes of the same make, "
+            f"{ratio(whole.value)}. Random active nodes of the same composition, "
             f"{count(whole.null.draws)} draws: {reached(whole)}."
         )
     return " ".join([*said, *held(found.circuit)])

@@ -86,7 +86,9 @@ def why_not(place: Place, found: Open, what: str = "view") -> str:
     elif "slot_of" not in circuit.facts:
         if found.experiment.request.get("start"):
             return "only what explains a next token is run again"
-        return "this circuit was found before it could be run again: run it anew"
+        return (
+            "this circuit was found by a version that could not run circuits again: find it again"
+        )
     missing = [name for name in circuit.dictionaries if name not in place.file.dictionaries]
     return f"this harvest lacks {', '.join(missing)}" if missing else ""
 

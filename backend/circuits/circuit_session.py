@@ -52,14 +52,14 @@ class CircuitSession:
         member[[known[id] for id in ids if id in known]] = True
         point, figure = measure_node_set_with_null(ablation, table, member)
         points: dict[ErrorTermMode, FaithfulnessPoint] = {"count": point}
-        for way in ("keep", "remove"):
-            points[way] = measure_node_set(ablation, table, member, way)
-        held = (
+        for mode in ("keep", "remove"):
+            points[mode] = measure_node_set(ablation, table, member, mode)
+        frozen = (
             measure_node_set_with_null(self._frozen_ablation, table, member)[1]
             if self.circuit.held
             else None
         )
-        return SubcircuitFigures(points, figure, held)
+        return SubcircuitFigures(points, figure, frozen)
 
     def check_nodes(self, ids: Sequence[str] = ()) -> dict[str, Any]:
         """Check nodes of this session's circuit by exact ablation, as

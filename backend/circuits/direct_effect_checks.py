@@ -80,14 +80,15 @@ def check_direct_edges(
             raise InputError(f"This circuit has no edge from {source} to {target}.")
     readouts = {target: check.target_readout(target) for _, target in asked}
     measured = {
-        way: _measure_edges(check, way, asked, readouts, on_progress) for way in INTERVENTION_MODES
+        mode: _measure_edges(check, mode, asked, readouts, on_progress)
+        for mode in INTERVENTION_MODES
     }
     found: dict[str, Any] = {"n_prompts": 1, "note": "", "means": CHANGE_MEANING}
-    for way, changes in measured.items():
+    for mode, changes in measured.items():
         both = [(-weights[pair], *change) for pair, change in zip(asked, changes, strict=True)]
-        found[way] = summarize_edge_check(asked, both)
-        if way == "frozen":
-            found[way]["relative_error"] = summarize_relative_errors(
+        found[mode] = summarize_edge_check(asked, both)
+        if mode == "frozen":
+            found[mode]["relative_error"] = summarize_relative_errors(
                 [(a, b, False) for a, b, _ in both]
             )  # of pre-activations, which do not depend on the gate
     return found
@@ -205,12 +206,12 @@ class DirectEffectCheck:
 
     @torch.no_grad()
     def run_with_changes(
-        self, way: str, push: Mapping[int, Tensor], wanted: Sequence[str]
+        self, mode: str, output_changes: Mapping[int, Tensor], wanted: Sequence[str]
     ) -> HookActivations:
-        """Return the activations at the wanted canonical hook points, with the changes `push` added
-        at the cuts."""
-        if way == "frozen":
-            self.replacement._forward(1, dict(push))
+        """Return the activations at the wanted canonical hook points, with the changes
+        `output_changes` added at the cuts."""
+        if mode == "frozen":
+            self.replacement._forward(1, dict(output_changes))
             return {hook: self.replacement._live[hook].detach() for hook in wanted}
         live: HookActivations = {}
         reads = list(wanted)
@@ -224,34 +225,36 @@ class DirectEffectCheck:
             edits.setdefault(hook, []).append(_record_activation(hook, live))
         for i, site in enumerate(self.replacement.sites):
             hook = site.hook if site.hook.endswith("_mid") else canonical_hook(self.lm, site.hook)
-            edits.setdefault(hook, []).append(self._build_cut_edit(way, site, push.get(i), live))
+            edits.setdefault(hook, []).append(
+                self._build_cut_edit(mode, site, output_changes.get(i), live)
+            )
         self.lm.logits(self.tokens, {hook: compose_edits(some) for hook, some in edits.items()})
         return {hook: live[hook] for hook in wanted}
 
     def _build_cut_edit(
-        self, way: str, site: CutSite, push: Tensor | None, live: HookActivations
+        self, mode: str, site: CutSite, output_changes: Tensor | None, live: HookActivations
     ) -> ActivationEdit:
-        """Return the edit at a cut: the recorded output in the direct run, with the change `push`
-        added."""
+        """Return the edit at a cut: the recorded output in the direct run, with the change
+        `output_changes` added."""
         d = None if site.activations is None else site.activations.dictionary
 
         def write(h: Tensor) -> Tensor:
-            new = site.h if way == "direct" and not site.is_tokens else h
-            if way == "direct" and d is not None and d.W_skip is not None:
+            new = site.h if mode == "direct" and not site.is_tokens else h
+            if mode == "direct" and d is not None and d.W_skip is not None:
                 assert site.activations is not None
                 x = self.lm.process(d.hook_name, live[self.lm.canonical(d.hook_name)], d.processing)
                 moved = (x.to(site.activations.x) - site.activations.x) * self.replacement.counted[
                     ..., None
                 ]
                 new = new + (moved @ d.W_skip.T).to(new.dtype)
-            return new if push is None else new + push.to(new.dtype)
+            return new if output_changes is None else new + output_changes.to(new.dtype)
 
         return write
 
 
 def _measure_edges(
     check: DirectEffectCheck,
-    way: str,
+    mode: str,
     asked: Sequence[tuple[str, str]],
     readouts: Mapping[str, LinearReadout],
     on_progress: CountProgress | None,
@@ -259,12 +262,12 @@ def _measure_edges(
     """Measure for each edge the change of the target's value, and whether the target's feature was
     switched on or off."""
     wanted = list(dict.fromkeys(readout.hook for readout in readouts.values()))
-    before = {k: v.clone() for k, v in check.run_with_changes(way, {}, wanted).items()}
+    before = {k: v.clone() for k, v in check.run_with_changes(mode, {}, wanted).items()}
     found: dict[tuple[str, str], tuple[float, bool]] = {}
     sources = list(dict.fromkeys(source for source, _ in asked))
     for done, source in enumerate(sources):
         at, change = check.zero_source(source)
-        after = check.run_with_changes(way, {at: change}, wanted)
+        after = check.run_with_changes(mode, {at: change}, wanted)
         for pair in asked:
             if pair[0] == source:
                 readout = readouts[pair[1]]

@@ -78,17 +78,19 @@ def measure_faithfulness_curves(
     sets = table.strongest_sets([0, *sizes])
     points: list[FaithfulnessPoint] = []
     empty: dict[str, np.ndarray] = {}
-    for way in ERROR_TERM_MODES:
-        kept = _run_node_sets(ablation, table, sets, way, False, on_progress)
-        left = _run_node_sets(ablation, table, sets[1:], way, True, on_progress)
-        empty[way] = kept[0]
-        if not is_clearly_different(ablation.clean, kept[0]):
-            points += [FaithfulnessPoint(size, way) for size in sizes]
+    for mode in ERROR_TERM_MODES:
+        kept_values = _run_node_sets(ablation, table, sets, mode, False, on_progress)
+        complement_values = _run_node_sets(ablation, table, sets[1:], mode, True, on_progress)
+        empty[mode] = kept_values[0]
+        if not is_clearly_different(ablation.clean, kept_values[0]):
+            points += [FaithfulnessPoint(size, mode) for size in sizes]
             continue
         for i, size in enumerate(sizes):
-            share = estimate_faithfulness(kept[i + 1], kept[0], ablation.clean, seed)
-            completeness = estimate_faithfulness(left[i], kept[0], ablation.clean, seed)
-            points.append(FaithfulnessPoint(size, way, share, completeness))
+            share = estimate_faithfulness(kept_values[i + 1], kept_values[0], ablation.clean, seed)
+            completeness = estimate_faithfulness(
+                complement_values[i], kept_values[0], ablation.clean, seed
+            )
+            points.append(FaithfulnessPoint(size, mode, share, completeness))
     base = empty["count"]
     figures: dict[int, Faithfulness] = {}
     for point in points:
@@ -124,16 +126,16 @@ def measure_node_set(
 ) -> FaithfulnessPoint:
     """Measure faithfulness and completeness of one set of nodes, for instance a part of a graph."""
     sets = torch.stack([torch.zeros_like(member), member])
-    kept = ablation.run(table, sets, errors)
-    left = ablation.run(table, sets[1:], errors, without=True)
+    kept_values = ablation.run(table, sets, errors)
+    complement_values = ablation.run(table, sets[1:], errors, without=True)
     size = int(member.sum())
-    if not is_clearly_different(ablation.clean, kept[0]):
+    if not is_clearly_different(ablation.clean, kept_values[0]):
         return FaithfulnessPoint(size, errors)
     return FaithfulnessPoint(
         size,
         errors,
-        estimate_faithfulness(kept[1], kept[0], ablation.clean, seed),
-        estimate_faithfulness(left[0], kept[0], ablation.clean, seed),
+        estimate_faithfulness(kept_values[1], kept_values[0], ablation.clean, seed),
+        estimate_faithfulness(complement_values[0], kept_values[0], ablation.clean, seed),
     )
 
 

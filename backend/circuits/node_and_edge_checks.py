@@ -245,24 +245,26 @@ class EdgeCheckRun:
         """Return what is added at each dictionary's output when each source goes to its baseline,
         with one copy of the prompts for each source."""
         batch = len(self.examples)
-        push: dict[int, Tensor] = {}
+        output_changes: dict[int, Tensor] = {}
         for copy, row in enumerate(sources):
             k = int(self.table.which[row])
             site = sites[k]
             gone = build_ablation_changes(
                 site, [int(self.table.slot[row])], [int(self.table.feature[row])]
             )
-            if k not in push:
-                push[k] = gone.new_zeros(len(sources) * batch, *gone.shape[1:])
-            push[k][copy * batch : (copy + 1) * batch] = gone
-        return push
+            if k not in output_changes:
+                output_changes[k] = gone.new_zeros(len(sources) * batch, *gone.shape[1:])
+            output_changes[k][copy * batch : (copy + 1) * batch] = gone
+        return output_changes
 
     def _run(
-        self, sites: Sequence[DictionaryOnPrompts], copies: int, push: dict[int, Tensor]
+        self, sites: Sequence[DictionaryOnPrompts], copies: int, output_changes: dict[int, Tensor]
     ) -> SegmentedForward:
         if self.mode == "free":
-            return run_freely(self.lm, sites, self.examples, copies, push)
-        return run_segmented_forward(self.lm, sites, self.examples, copies, self.frozen_model, push)
+            return run_freely(self.lm, sites, self.examples, copies, output_changes)
+        return run_segmented_forward(
+            self.lm, sites, self.examples, copies, self.frozen_model, output_changes
+        )
 
     def _measure_target_change(
         self,
@@ -329,10 +331,10 @@ def run_freely(
     sites: Sequence[DictionaryOnPrompts],
     some: CircuitPromptSet,
     copies: int,
-    push: Mapping[int, Tensor],
+    output_changes: Mapping[int, Tensor],
 ) -> SegmentedForward:
-    """Run the model with the changes `push` added and nothing frozen, and record the same
-    activations as `run_segmented_forward`."""
+    """Run the model with `output_changes` added and nothing frozen, and record the same activations
+    as `run_segmented_forward`."""
     tape = SegmentedForward([], torch.empty(0))
     made: dict[str, list[Any]] = {}
     for k, site in enumerate(sites):
@@ -345,7 +347,7 @@ def run_freely(
 
         def write(h: Tensor, k: int = k, d=d) -> Tensor:
             tape.h[k] = h.to(d.coder.W_dec)
-            return h + push[k].to(h.dtype) if k in push else h
+            return h + output_changes[k].to(h.dtype) if k in output_changes else h
 
         made.setdefault(reads, []).append(listen)
         made.setdefault(writes, []).append(write)

@@ -169,9 +169,9 @@ class ReplacementModel:
         ]
         return torch.stack(found)
 
-    def _forward(self, rows: int, push: dict[int, Tensor] | None = None) -> list[Tensor]:
-        """Run the replacement model, frozen and cut; `push` is added at the cuts with the given
-        indices."""
+    def _forward(self, rows: int, output_changes: dict[int, Tensor] | None = None) -> list[Tensor]:
+        """Run the replacement model, frozen and cut; `output_changes` are added at the cuts with
+        the given indices."""
         leaves: list[Tensor] = []
         cuts: dict[str, ActivationEdit] = {}
         skips = {
@@ -182,7 +182,11 @@ class ReplacementModel:
         for i, site in enumerate(self.sites):
             leaf = site.h.new_zeros(rows, *site.h.shape[1:]).requires_grad_(True)
             leaves.append(leaf)
-            added = leaf if push is None or i not in push else leaf + push[i]
+            added = (
+                leaf
+                if output_changes is None or i not in output_changes
+                else leaf + output_changes[i]
+            )
             cuts[_writing_hook(self.lm, site.hook)] = self._build_cut_edit(site, added)
         wanted = list(dict.fromkeys([*self._reads, *skips]))
         edits = self.frozen_model.build_edits(self._live, wanted, cuts)
@@ -212,7 +216,7 @@ class ReplacementModel:
         changed."""
         generator = torch.Generator().manual_seed(0)
         shapes = [site.h[:1] for site in self.sites]
-        push = {
+        output_changes = {
             i: (torch.randn(h.shape, generator=generator, dtype=torch.float32).to(h) * h.std())
             for i, h in enumerate(shapes)
         }
@@ -224,12 +228,14 @@ class ReplacementModel:
         if not readouts:
             return
         pulled = self.cut_gradients(readouts)
-        slope = torch.stack([(g * push[i]).sum((-1, -2)) for i, g in enumerate(pulled)]).sum(0)
+        slope = torch.stack(
+            [(g * output_changes[i]).sum((-1, -2)) for i, g in enumerate(pulled)]
+        ).sum(0)
         kept, logits = dict(self._live), self.logits
 
         def gave(factor: float) -> Tensor:
             with torch.no_grad():
-                self._forward(1, {i: factor * one for i, one in push.items()})
+                self._forward(1, {i: factor * one for i, one in output_changes.items()})
             return self.values(readouts)
 
         check_affine(self.lm, gave, slope)

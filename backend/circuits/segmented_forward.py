@@ -45,10 +45,10 @@ def run_segmented_forward(
     prompts: CircuitPromptSet,
     copies: int = 1,
     frozen_model: FrozenModel | None = None,
-    push: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
+    output_changes: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
 ) -> SegmentedForward:
     """Run the prompts in a segmented forward pass. `frozen_model` freezes patterns and norms (one
-    prompt only); `push` is added to the outputs of dictionaries."""
+    prompt only); `output_changes` is added to the outputs of dictionaries."""
     rows = copies * len(prompts)
     leaves = [
         torch.zeros(rows, *site.activations.h.shape[1:], device=site.slot.device).requires_grad_()
@@ -58,7 +58,7 @@ def run_segmented_forward(
     live: dict[str, Tensor] = {}
     made: dict[str, list[ActivationEdit]] = {}
     for k, site in enumerate(sites):
-        more = None if push is None else push.get(k)
+        more = None if output_changes is None else output_changes.get(k)
         cut = _DictionaryCut(lm, tape, k, site, copies, more, live if frozen_model else None)
         if cut.reads != cut.writes and not frozen_model:
             made.setdefault(cut.reads, []).append(cut.record_input)
@@ -82,11 +82,11 @@ class _DictionaryCut:
         k: int,
         site: DictionaryOnPrompts,
         copies: int,
-        push: Tensor | None,
+        output_changes: Tensor | None,
         live: dict[str, Tensor] | None,
     ) -> None:
         d = site.dictionary
-        self.lm, self.tape, self.k, self.d, self.push = lm, tape, k, d, push
+        self.lm, self.tape, self.k, self.d, self.output_changes = lm, tape, k, d, output_changes
         self.reads, self.writes = canonical_hook(lm, d.hook_name), canonical_hook(lm, d.hook_out)
         self.live = live
         self.clean = site.activations.h.repeat(copies, 1, 1)
@@ -107,7 +107,7 @@ class _DictionaryCut:
         if self.d.W_skip is not None:
             base = decode_without_features(self.d, self.tape.x[self.k])
             new = new + (base - self._clean_floor(base)).to(h.dtype)
-        return new if self.push is None else new + self.push.to(h.dtype)
+        return new if self.output_changes is None else new + self.output_changes.to(h.dtype)
 
     def _clean_floor(self, base: Tensor) -> Tensor:
-        return base.detach() if self.push is None else base
+        return base.detach() if self.output_changes is None else base
