@@ -262,7 +262,10 @@ def test_a_circuit_opens_by_its_link(store: Store) -> None:
 def test_the_curves_stand_below_with_their_null(store: Store) -> None:
     page = visit(experiment=kept(store))
     said = texts(page)
-    assert "Random active nodes of the same composition, 200 draws: median 0.10, 95th percentile" in said
+    assert (
+        "Random active nodes of the same composition, 200 draws: median 0.10, 95th percentile"
+        in said
+    )
     assert len(page.get("plotly_chart")) == 1
     bare = replace(CIRCUIT, curves=())
     assert not visit(experiment=kept(store, bare)).get("plotly_chart")
