@@ -167,7 +167,7 @@ WRITERS = {
     "backend/corpus/plan_writer.py": "a plan's folder is renamed when whole",
     "backend/corpus/token_file.py": "tokens on their way, read by nobody else",
     "backend/dictionaries/null_dictionaries.py": "its folder is renamed when whole",
-    "backend/harvest/checkpoint.py": "the process's number, for a sentence",
+    "backend/harvest/work_folder.py": "the process's number, for a sentence",
     "backend/demo/demo_report.py": "run by whoever makes the demo's weights",
     "backend/demo/tokenizer_trainer.py": "run by whoever makes the demo's weights",
     "feature_store/exchange/neuronpedia_export.py": "its folder is renamed when whole",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.wording import count
-from backend.harvest.checkpoint import WorkLock
+from backend.harvest.work_folder import WorkLock
 from feature_store.records import FeatureId
 from feature_store.store import Store
 from tests.commands import World, answer, data, make_world, refusal

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from backend.harvest.checkpoint import WorkLock
+from backend.harvest.work_folder import WorkLock
 from feature_store.errors import InputError
 from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
@@ -190,7 +190,7 @@ def test_a_harvest_file_that_is_being_written_names_the_writer(store: Store) -> 
 @pytest.mark.process
 def test_work_in_another_process_names_it(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from backend.harvest.checkpoint import WorkLock\n"
+        "from pathlib import Path; from backend.harvest.work_folder import WorkLock\n"
         f"with WorkLock(Path({str(tmp_path)!r}), 'x'): print(1, flush=True); input()"
     )
     with subprocess.Popen(

@@ -40,7 +40,7 @@ def _stdlib_documents(root: Path) -> Iterator[Document]:
 
 
 def _library_files(root: Path) -> Iterator[Path]:
-    """Yield the .py files below a folder, without the excluded folders."""
+    """Yield the .py files of the standard library below a folder, without the excluded folders."""
     for folder, folders, names in os.walk(root):
         folders[:] = set(folders) - EXCLUDED_FOLDERS  # os.walk then descends into the others only
         yield from (Path(folder, name) for name in names if name.endswith(".py"))

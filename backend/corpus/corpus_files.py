@@ -180,7 +180,7 @@ def folder_corpus(folder: Path, columns: RowColumns) -> Corpus:
 
 
 def _is_hidden(relative: str) -> bool:
-    """Return whether a relative path is a hidden file or inside a hidden folder."""
+    """Return whether a file of a corpus folder is hidden or inside a hidden folder."""
     return any(part.startswith(".") for part in relative.split("/"))
 
 

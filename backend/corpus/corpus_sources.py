@@ -118,7 +118,7 @@ def _open_each(
 
 
 def _number_names(parts: Sequence[Corpus]) -> list[tuple[str, Corpus]]:
-    """Return each corpus with a unique name: `a.txt`, `a.txt (2)`."""
+    """Return each corpus source with a unique name: `a.txt`, `a.txt (2)`."""
     seen: Counter[str] = Counter()
     named = []
     for part in parts:

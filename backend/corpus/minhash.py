@@ -44,7 +44,8 @@ def normalise_text(text: str) -> str:
 
 
 def content_hash(*parts: str) -> int:
-    """Return 64 bits of BLAKE2b over the parts of a text; the borders of the parts count."""
+    """Return a 64-bit hash (BLAKE2b) of the parts of a text, by which identical texts are found;
+    the borders of the parts count."""
     data = "\0".join(parts).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
@@ -96,7 +97,8 @@ def _hash_shingles(words: UInt64[np.ndarray, "words"]) -> UInt64[np.ndarray, "sh
 
 
 def _powers(base: int, count: int) -> UInt64[np.ndarray, "count"]:
-    """Return base^0, base^1, … modulo 2^64, from a table for texts of usual length."""
+    """Return base^0, base^1, … modulo 2^64 for the hashes of words and shingles, from a table for
+    texts of usual length."""
     return (
         _power_table(base)[:count] if count <= POWER_TABLE_BYTES else _computed_powers(base, count)
     )

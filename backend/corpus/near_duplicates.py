@@ -101,12 +101,13 @@ def _similar_pairs(sketches: UInt32[np.ndarray, "n hashes"]) -> list[tuple[int, 
 def _filter_pairs(
     keep: Bool[np.ndarray, "n"], left: Int[np.ndarray, "n"], right: Int[np.ndarray, "n"]
 ) -> tuple[Int[np.ndarray, "kept"], Int[np.ndarray, "kept"]]:
-    """Return the pairs (left, right) that the mask `keep` selects."""
+    """Return the candidate pairs of near-duplicates (left, right) that the mask `keep` selects."""
     return left[keep], right[keep]
 
 
 def _bucket_keys(rows: UInt32[np.ndarray, "n rows"]) -> UInt64[np.ndarray, "n"]:
-    """Return a hash of each row of sketch values, the key of its bucket in one band."""
+    """Return the bucket key of each text in one band of the near-duplicate search: a hash of the
+    band's sketch values."""
     key = np.zeros(len(rows), np.uint64)
     for column in rows.T:
         key = mix_uint64(key ^ column.astype(np.uint64))

@@ -23,8 +23,8 @@ def load_demo_model() -> LanguageModel:
 
 
 def counted_token_mask(lm: LanguageModel, tokens: DemoBatch) -> Bool[Tensor, "document position"]:
-    """Return which tokens are counted, that is neither BOS nor padding: bool [document,
-    position]."""
+    """Return which tokens of a demo batch are counted, that is neither BOS nor padding: bool
+    [document, position]."""
     special = torch.tensor(sorted(lm.special_ids))
     return ~torch.isin(tokens, special)
 
@@ -54,8 +54,8 @@ def collect_activations(
 
 
 def shuffled_row_batches(rows: int, size: int, seed: int) -> Iterator[Int[Tensor, "row"]]:
-    """Yield batches of row numbers without end: every row once per round, in a new random order
-    each round."""
+    """Yield batches of row numbers of activations without end, for training a demo dictionary:
+    every row once per round, in a new random order each round."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(rows, generator=generator)

@@ -159,8 +159,8 @@ def _stdlib_files(root: Path) -> list[Path]:
 
 
 def _cut_pieces(text: str) -> Iterator[str]:
-    """Cut a source text into pieces of whole paragraphs of at most PIECE_CHARS characters; a longer
-    paragraph is truncated."""
+    """Cut a standard-library file into pieces of whole paragraphs of at most PIECE_CHARS
+    characters; a longer paragraph is truncated."""
     piece = ""
     for paragraph in text.split("\n\n"):
         if piece.strip() and len(piece) + len(paragraph) > PIECE_CHARS:

@@ -78,7 +78,8 @@ def packed_batches(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def _packed_rows(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """Yield rows of CONTEXT_TOKENS token ids, cut from the texts packed end to end."""
+    """Yield training rows for the demo's model, CONTEXT_TOKENS token ids each, cut from the texts
+    packed end to end."""
     bos = tokenizer("")["input_ids"][0]
     buffer: list[int] = []
     for text in texts:
@@ -114,7 +115,7 @@ def padded_batches(
 
 
 def _pad_rows(group: list[list[int]], pad: int) -> list[list[int]]:
-    """Pad rows of token ids on the right to the longest row."""
+    """Pad rows of token ids on the right to the longest row of the batch, for the demo's model."""
     longest = max(map(len, group))
     return [row + [pad] * (longest - len(row)) for row in group]
 

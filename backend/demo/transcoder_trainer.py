@@ -42,11 +42,11 @@ class Transcoder(nn.Module):
         self.b_dec = nn.Parameter(y.mean(0))
 
     def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]:
-        """Return the ReLU feature activations of rows of x, [row, d_sae]."""
+        """Return the transcoder's ReLU feature activations of rows of x, [row, d_sae]."""
         return torch.relu(x @ self.W_enc + self.b_enc)
 
     def normalise(self) -> None:
-        """Scale the decoder's rows to unit norm."""
+        """Scale the rows of the transcoder's decoder to unit norm."""
         with torch.no_grad():
             self.W_dec /= self.W_dec.norm(dim=1, keepdim=True)
 

@@ -152,5 +152,5 @@ class Accumulator:
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
-    """Return a tensor's values as a numpy array on the host."""
+    """Copy one of the accumulator's tensors to a numpy array on the host."""
     return tensor.cpu().numpy()

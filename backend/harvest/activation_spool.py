@@ -35,9 +35,11 @@ class ActivationSpool:
         positions: np.ndarray,
         values: np.ndarray,
     ) -> np.ndarray:
-        """Append a record for each entry of `count`, and return the offsets of the records in
-        words, int64. `positions` and `values` hold the activations of all records one after the
-        other."""
+        """Append a spool record for each entry of `count`, and return the offsets of the records in
+        words, int64.
+
+        `positions` and `values` hold the activations of all records one after the other.
+        """
         size = count.astype(np.int64) * 2 + HEADER_WORDS
         begin = np.cumsum(size) - size
         words = np.empty(int(size.sum()), dtype=np.int32)
@@ -84,7 +86,7 @@ class SpoolRecords:
         return count, peak, start, self._gather(word_index), values
 
     def _gather(self, word_index: np.ndarray) -> np.ndarray:
-        """Return the words at offsets that count through all spools."""
+        """Return the words at offsets that count through all spool files."""
         if len(self._spools) == 1:
             return np.asarray(self._spools[0][word_index])
         out = np.empty(len(word_index), dtype=np.int32)

@@ -72,7 +72,8 @@ class ActivationSums:
         return number.clamp_(0, N_OCTAVES - 1)
 
     def update(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
-        """Add the activation runs of one chunk to the counts, power sums and histograms."""
+        """Add the activation runs of one chunk to the activation sums: counts, power sums and
+        histograms."""
         if not len(runs.slot):
             return
         begin = segment_starts(runs.slot)
@@ -89,7 +90,8 @@ class ActivationSums:
         self._update_windows(runs, rows, signed=signed)
 
     def _update_windows(self, runs: ActivationRuns, rows: TokenRows, *, signed: bool) -> None:
-        """Add the peaks of one chunk's runs to the counts, maxima and histograms of windows."""
+        """Add the peaks of one chunk's runs to the activation sums of windows: counts, maxima and
+        histograms."""
         slot, peak = runs.run_slot, runs.peak
         begin = segment_starts(slot)
         present = select_rows(slot, begin).long()
@@ -107,16 +109,16 @@ class ActivationSums:
 
     @staticmethod
     def _count(histogram: Tensor, bins: Tensor) -> None:
-        """Increment histogram bins, once per entry of `bins`."""
+        """Increment bins of an activation histogram, once per entry of `bins`."""
         one = torch.ones(1, dtype=histogram.dtype, device=histogram.device)
         histogram.index_add_(0, bins, one.expand(len(bins)))
 
     def state(self) -> dict[str, Tensor]:
-        """Return all sums by name for a checkpoint."""
+        """Return all activation sums by name for a checkpoint."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def add(self, state: dict[str, Tensor]) -> None:
-        """Add the sums of another shard or checkpoint to these."""
+        """Add the activation sums of another shard or checkpoint to these."""
         for name, own in self.state().items():
             added = state[name].to(own.device)
             if name == "largest":

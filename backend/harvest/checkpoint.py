@@ -1,15 +1,12 @@
 """Checkpoints of a harvest: the state of one shard on disk, replaced atomically (written to a new
-file, flushed, renamed), the part of the harvest that a shard is, and the lock that lets one process
-work on a shard at a time."""
+file, flushed, renamed), and the part of the harvest that a shard is."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -95,38 +92,3 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         number, _, name = key.partition("/")
         state[facts["names"][int(number)]][name] = value
     return Checkpoint(facts["next_batch"], facts["tokens"], facts["spooled"], state)
-
-
-class WorkLock:
-    """Lock that lets one process at a time work on a harvest's folder.
-
-    Where another process holds the lock, the InputError names that process. `patience_s` is how
-    long to wait for the other process before the error, in seconds.
-    """
-
-    def __init__(self, folder: Path, description: str, patience_s: float = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "lock")
-        self._pid = folder / "pid"
-        self._what = description
-        self._patience_s = patience_s
-
-    def __enter__(self) -> "WorkLock":
-        """Acquire the lock and write this process's id next to it, or raise InputError after
-        `patience_s` seconds."""
-        try:
-            self._lock.acquire(timeout=self._patience_s)
-        except Timeout as error:
-            pid = self._pid.read_text().strip() if self._pid.exists() else "unknown"
-            raise InputError(
-                f"{self._what} is being made by process {pid}. Wait until it ends, or stop it: "
-                "the same command then resumes where it stopped."
-            ) from error
-        self._pid.write_text(str(os.getpid()))
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Remove the process id and release the lock."""
-        with suppress(FileNotFoundError):
-            self._pid.unlink()
-        self._lock.release()

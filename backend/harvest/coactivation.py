@@ -77,8 +77,8 @@ def initial_sample_level(l0: float, n_tokens: int) -> int:
 
 
 def token_levels(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Return the level of each token from its int32 hash: on average one token in 2^n has level n
-    or more.
+    """Return the level of each token in a co-activation sample from its int32 hash: on average one
+    token in 2^n has level n or more.
 
     The level is the number of leading zeros among the hash's 31 low bits, so the tokens of level n
     or more are those whose hash is below 2^(31 − n).
@@ -160,8 +160,8 @@ class PairTable:
             first += n
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the pair table's counts for a checkpoint, each in as few bytes as the largest
-        count needs."""
+        """Return the co-activation counts of all pairs for a checkpoint, each in as few bytes as
+        the largest count needs."""
         square = self._square()
         largest = int(square.max(initial=0))
         dtype = next(k for k in (np.uint8, np.uint16, np.int32) if largest <= np.iinfo(k).max)
@@ -171,7 +171,8 @@ class PairTable:
         }
 
     def merge(self, triangle: np.ndarray, active: np.ndarray) -> None:
-        """Add the pair counts of another shard or checkpoint to this table."""
+        """Add the co-activation counts of another shard or checkpoint to this table of all
+        pairs."""
         square = np.zeros((self.d_sae, self.d_sae), dtype=np.int32)
         square[np.tri(self.d_sae, dtype=bool)] = triangle
         counts = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
@@ -191,7 +192,7 @@ class PairTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the table of pair counts, in bytes."""
+        """Memory of the table of co-activation counts, in bytes."""
         return self._table.numel() * 4 + self._active.numel() * 8
 
 
@@ -263,8 +264,8 @@ class PairSample:
             self.flush()
 
     def flush(self) -> None:
-        """Count the gathered pairs, and drop the lowest levels while more pairs are held than
-        allowed."""
+        """Count the gathered pairs of co-active features, and drop the lowest token levels while
+        more pairs are held than allowed."""
         if not self._raw:
             return
         keys, count = np.unique(np.concatenate(self._raw), return_counts=True)
@@ -272,8 +273,8 @@ class PairSample:
         self._fold(keys, count.astype(np.int32))
 
     def _fold(self, keys: np.ndarray, count: np.ndarray) -> None:
-        """Add counts of sorted pair keys to the sample, then raise the level until the pairs
-        fit."""
+        """Add counts of sorted pair keys to the co-activation sample, then raise its level until
+        the pairs fit."""
         keys, count = np.concatenate([self.keys, keys]), np.concatenate([self.count, count])
         order = np.argsort(keys, kind="stable")  # two rising runs: a merge
         keys, count = keys[order], count[order]
@@ -287,12 +288,12 @@ class PairSample:
             self._raise_level(self.level + 1)
 
     def _raise_level(self, level: int) -> None:
-        """Raise the sample's lowest token level and drop the pairs below it."""
+        """Raise the co-activation sample's lowest token level and drop the pairs below it."""
         self.level = max(self.level, level)
         self._cut()
 
     def _cut(self) -> None:
-        """Drop the pairs and activity counts below the sample's current level."""
+        """Drop the pairs and activity counts below the co-activation sample's current level."""
         low = int(np.searchsorted(self.keys, self.level << 2 * _BITS))
         self.keys, self.count = self.keys[low:], self.count[low:]
         self.active[: self.level] = 0
@@ -306,7 +307,7 @@ class PairSample:
     def merge(
         self, keys: np.ndarray, count: np.ndarray, active: np.ndarray, level: np.ndarray
     ) -> None:
-        """Add the pair counts of another shard or checkpoint to this sample."""
+        """Add the co-activation counts of another shard or checkpoint to this sample."""
         self.flush()
         self._raise_level(int(level[0]))
         self.active += active
@@ -325,19 +326,19 @@ class PairSample:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the sampled pair counts, in bytes."""
+        """Memory of the sampled co-activation counts, in bytes."""
         return self.keys.nbytes + self.count.nbytes + self.active.nbytes
 
 
 def token_entry_ranges(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each token's active features begin in the list of entries, and how many they
+    """Return where each token's co-active features begin in the list of entries, and how many they
     are."""
     _, length = row.unique_consecutive(return_counts=True)
     return torch.cumsum(length, 0) - length, length
 
 
 def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the numbers of tokens in groups whose lists of active features have about the same
+    """Yield the numbers of tokens in groups whose lists of co-active features have about the same
     length, by rising length."""
     order = np.argsort(length, kind="stable")
     ordered, low = length[order], 0

@@ -126,8 +126,8 @@ class ContextReservoir:
 
 
 def order_rows(group: np.ndarray, order_key: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Return the row numbers sorted by group, then by descending `order_key` (31 bits), then by
-    window.
+    """Return the numbers of reservoir rows sorted by group, then by descending `order_key` (31
+    bits), then by window.
 
     One radix sort of packed keys does most of the work; only rows that tie are sorted a second
     time.
@@ -147,12 +147,12 @@ def order_rows(group: np.ndarray, order_key: np.ndarray, window: np.ndarray) -> 
 
 
 def stable_order(key: np.ndarray) -> np.ndarray:
-    """Return the row numbers sorted by key; rows of equal key keep their order."""
+    """Return the numbers of reservoir rows sorted by key; rows of equal key keep their order."""
     return torch.sort(torch.from_numpy(key), stable=True).indices.numpy()
 
 
 def rank_within_groups(group: np.ndarray) -> np.ndarray:
-    """Return the rank 0, 1, 2, … of each row inside its stretch of equal group values."""
+    """Return the rank 0, 1, 2, … of each reservoir row inside its stretch of equal group values."""
     new = np.empty(len(group), dtype=bool)
     new[:1] = True
     np.not_equal(group[1:], group[:-1], out=new[1:])
@@ -161,8 +161,8 @@ def rank_within_groups(group: np.ndarray) -> np.ndarray:
 
 
 def keep_strongest(k: int, document_of: np.ndarray) -> KeepRule:
-    """Return the rule that keeps the k rows of largest activation in each group, at most one per
-    document; of equal rows, the earlier window."""
+    """Return the rule by which a reservoir keeps the k rows of largest activation in each group, at
+    most one per document; of equal rows, the earlier window."""
 
     def keep(rows: ContextCandidates) -> np.ndarray:
         order = order_rows(rows.group, rows.value.view(np.int32), rows.window)
@@ -185,8 +185,8 @@ def keep_by_octave(
     octave_of: Callable[[np.ndarray], np.ndarray],
     n_octaves: int,
 ) -> KeepRule:
-    """Return the rule that keeps the `uniform` rows of highest priority in each group, and the
-    `per_octave` rows of highest priority in each octave.
+    """Return the rule by which a reservoir keeps the `uniform` rows of highest priority in each
+    group, and the `per_octave` rows of highest priority in each octave.
 
     Priorities are hashes, so the rows kept in an octave are a simple random sample of its windows.
     """

@@ -138,8 +138,8 @@ class RangeContextSampler:
 
 
 def second_largest_per_cell(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarray:
-    """Return the second-largest priority `u` of each of `n` cells (group and octave), or 0 where a
-    cell has fewer than two rows.
+    """Return the second-largest sampling priority `u` of each of `n` cells (group and octave) of
+    the range contexts, or 0 where a cell has fewer than two rows.
 
     In each cell `u` falls from row to row, so of the rows written in reverse order the largest
     comes last. Where two are equal a lower value may come out: the threshold then admits more,
@@ -155,8 +155,8 @@ def second_largest_per_cell(cell: np.ndarray, u: np.ndarray, n: int) -> np.ndarr
 def kth_largest_per_group(
     group: np.ndarray, u: np.ndarray, k: int, thresholds: Tensor
 ) -> np.ndarray:
-    """Return the k-th largest priority `u` of each group, or 0 where a group has fewer than k rows.
-    Rows must be sorted by group, then by falling `u`."""
+    """Return the k-th largest sampling priority `u` of each group of range contexts, or 0 where a
+    group has fewer than k rows. Rows must be sorted by group, then by falling `u`."""
     count = np.bincount(group, minlength=len(thresholds))
     begin, full = np.cumsum(count) - count, count >= k
     bar = np.zeros(len(thresholds), dtype=np.int32)
@@ -176,8 +176,8 @@ def candidates_from_runs(
 
 
 def find_peak_indices(chosen: Tensor, runs: ActivationRuns) -> Tensor:
-    """Return for each chosen run the index of its peak: the first triple whose magnitude is the
-    largest of the run."""
+    """Return for each activation run that a context sampler chose the index of its peak: the first
+    triple whose magnitude is the largest of the run."""
     index, owner = expand_segments(select_rows(runs.start, chosen), select_rows(runs.end, chosen))
     at_peak = true_indices(
         select_rows(runs.size, index) == select_rows(select_rows(runs.peak, chosen), owner)
@@ -187,7 +187,8 @@ def find_peak_indices(chosen: Tensor, runs: ActivationRuns) -> Tensor:
 
 
 def extract_grid_windows(chosen: Tensor, runs: ActivationRuns, rows: TokenRows) -> WindowExtract:
-    """Extract the activations of the fixed grid windows that the chosen runs lie in."""
+    """Extract for range contexts the activations in the fixed grid windows that the chosen runs lie
+    in."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
     start, stop = select_rows(rows.window_start, peak_row), select_rows(rows.window_end, peak_row)
     return extract_activations(chosen, peak_row, start, stop, runs, rows)
@@ -196,8 +197,8 @@ def extract_grid_windows(chosen: Tensor, runs: ActivationRuns, rows: TokenRows) 
 def extract_centred_windows(
     chosen: Tensor, runs: ActivationRuns, rows: TokenRows, width: int
 ) -> WindowExtract:
-    """Extract the activations in windows of `width` tokens centred on the peaks of the chosen runs,
-    shifted where needed to stay inside their documents."""
+    """Extract for top contexts the activations in windows of `width` tokens centred on the peaks of
+    the chosen runs, shifted where needed to stay inside their documents."""
     peak_row = select_rows(runs.row, find_peak_indices(chosen, runs))
     first, end = (
         select_rows(rows.document_start, peak_row),
@@ -218,8 +219,8 @@ def extract_activations(
     runs: ActivationRuns,
     rows: TokenRows,
 ) -> WindowExtract:
-    """Extract all activations of the chosen runs' features in the rows [start, stop) of each
-    window, of either sign, as numpy arrays on the host."""
+    """Extract for context windows all activations of the chosen runs' features in the rows [start,
+    stop), of either sign, as numpy arrays on the host."""
     base = select_rows(runs.run_feature, chosen).long() << 32
     low = torch.searchsorted(runs.sort_key, base | start)
     high = torch.searchsorted(runs.sort_key, base | stop)

@@ -134,8 +134,8 @@ def cut_sequence(tokens: list[int], bos: int | None) -> list[list[int]]:
 
 
 def share_evenly(available: list[int], n: int) -> list[int]:
-    """Return how many pieces each document gives so that together they give `n`, or all that they
-    have, as evenly as possible."""
+    """Return how many self-check pieces each document gives so that together they give `n`, or all
+    that they have, as evenly as possible."""
     shares = [0] * len(available)
     while sum(shares) < min(n, sum(available)):
         for i in sorted(range(len(available)), key=lambda i: (shares[i], i)):

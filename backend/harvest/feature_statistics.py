@@ -52,8 +52,8 @@ class FeatureSums:
 
 
 def slot_sums(accumulator: Accumulator, step: slice) -> FeatureSums:
-    """Return the accumulated sums of the slots that `step` selects: all slots, or those of one
-    sign."""
+    """Return the accumulated sums of the slots that `step` selects (all slots, or those of one
+    sign), from which feature statistics are derived."""
     sums = accumulator.statistics
     arrays = {name: value.cpu().numpy() for name, value in sums.state().items()}
     return FeatureSums(
@@ -108,7 +108,7 @@ def build_sign_columns(
 
 
 def nullable_array(values: np.ndarray) -> pa.Array:
-    """Return an Arrow array in which NaN and infinite values are null."""
+    """Return a feature statistic as an Arrow array in which NaN and infinite values are null."""
     return pa.array(values, mask=~np.isfinite(values))
 
 
@@ -135,7 +135,8 @@ def bin_mask(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def list_array(lengths: np.ndarray, values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Build an Arrow list column from the length of each row and all values in order."""
+    """Build an Arrow list column, such as each feature's co-active features, from the length of
+    each row and all values in order."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, type=kind))
 

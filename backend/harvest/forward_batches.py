@@ -134,8 +134,8 @@ class BatchFeed:
 
 
 def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all integers of the ranges [begin, end) one after the other, and the number of the
-    range of each."""
+    """Return all numbers of the ranges [begin, end) one after the other, such as the windows of a
+    batch's sequences, and the number of the range of each."""
     length = end - begin
     owner = np.repeat(np.arange(len(begin)), length)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)
@@ -143,8 +143,8 @@ def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def segment_bounds(key: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each token row the first row and one past the last row that share its key in its
-    sequence."""
+    """Return for each token row of a batch the first row and one past the last row that share its
+    key (document or window) in its sequence."""
     new = np.ones(len(key), dtype=bool)
     new[1:] = (key[1:] != key[:-1]) | (sequence[1:] != sequence[:-1])
     first = np.flatnonzero(new)

@@ -30,7 +30,8 @@ class HarvestModels:
         return cls(lm, shuffle_model(lm, seed) if SHUFFLED in nulls else None)
 
     def model_for(self, dictionary: Dictionary) -> LanguageModel:
-        """Return the model whose activations this dictionary reads."""
+        """Return the model whose activations this dictionary reads: the harvest's own, or its
+        shuffled copy."""
         return self._model_named(dictionary.writes[0].model)
 
     def _model_named(self, model: str) -> LanguageModel:

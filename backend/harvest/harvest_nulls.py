@@ -27,12 +27,12 @@ from backend.dictionaries.null_dictionaries import (
 )
 from backend.dictionaries.site_activations import read_activations
 from backend.evaluation.reconstruction_check import ReconstructionCheck
-from backend.harvest.checkpoint import WorkLock
 from backend.harvest.coactivation import initial_sample_level
 from backend.harvest.dictionary_measurements import SAMPLE_BUDGET, DictionaryMeasurement
 from backend.harvest.forward_batches import BatchFeed, ForwardBatch, plan_forward_batches
 from backend.harvest.segments import select_rows
 from backend.harvest.shard_run import assign_rows, encode_batch
+from backend.harvest.work_folder import WorkLock
 from backend.model.language_model import LanguageModel
 from backend.model.weight_processing import WeightProcessing
 from feature_store.errors import InputError
@@ -171,7 +171,7 @@ def first_plan_batches(feed: BatchFeed) -> Iterator[ForwardBatch]:
 
 def find_firings(dictionary: Dictionary, x: Tensor, batch: ForwardBatch) -> tuple[Tensor, Tensor]:
     """Return the features and values of a dictionary's non-zero activations at a batch's counted
-    tokens."""
+    tokens, to which null dictionaries are fitted."""
     triples = assign_rows(
         encode_batch(dictionary, x, batch, "exact"), batch, 0, sparse_rows=dictionary.needs_sequence
     )

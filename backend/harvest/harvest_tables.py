@@ -172,7 +172,8 @@ def window_histogram_columns(
 
 
 def struct_array(columns: dict[str, pa.Array]) -> pa.Array:
-    """Combine named columns into one Arrow struct column."""
+    """Combine columns of the `feature` table into one Arrow struct column, such as `positive` or
+    `negative`."""
     return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
 
 
@@ -288,7 +289,8 @@ def silent_window_table(details: HarvestDetails, results: DictionaryResults) -> 
 
 
 def split_name_array(splits: np.ndarray) -> pa.Array:
-    """Return split indices 0 and 1 as an Arrow column of the names `explain` and `score`."""
+    """Return split indices 0 and 1 as a column of the harvest file's tables with the names
+    `explain` and `score`."""
     return pa.DictionaryArray.from_arrays(pa.array(np.asarray(splits).astype(np.int8)), SPLITS)
 
 

@@ -34,7 +34,7 @@ class PairCounts:
             self.flush()
 
     def flush(self) -> None:
-        """Count the gathered pairs and empty the buffer."""
+        """Count the gathered (feature, token id) pairs and empty the buffer."""
         if not self._raw:
             return
         raw = [keys for keys, _ in self._raw]
@@ -43,7 +43,7 @@ class PairCounts:
         self._reduce(raw, [np.ones(len(keys), dtype=np.int64) for keys in raw], weights)
 
     def merge(self, keys: np.ndarray, count: np.ndarray, weight: np.ndarray) -> None:
-        """Add the pair counts of another shard or checkpoint."""
+        """Add the (feature, token id) pair counts of another shard or checkpoint."""
         self.flush()
         self._reduce([keys], [count], [weight])
 

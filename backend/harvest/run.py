@@ -27,7 +27,7 @@ from backend.dictionaries.base import Dictionary, Precision
 from backend.dictionaries.dictionary_sources import split_ignored
 from backend.evaluation.reconstruction_check import check_dictionary_fits, choose_bos_token
 from backend.harvest import harvest_nulls
-from backend.harvest.checkpoint import Shard, WorkLock
+from backend.harvest.checkpoint import Shard
 from backend.harvest.dictionary_measurements import (
     DictionaryMeasurement,
     bos_activations,
@@ -45,6 +45,7 @@ from backend.harvest.stage_timings import StageTimings
 from backend.harvest.weight_facts import compute_weight_facts, drop_lens_arrays
 from backend.harvest.window_grid import draw_silent_windows, lay_window_grid
 from backend.harvest.work_folder import (
+    WorkLock,
     all_shards_complete,
     find_existing_shards,
     find_unused_id,
@@ -452,13 +453,14 @@ def make_spec_absolute(spec: str) -> str:
 
 
 def describe_readings(dictionaries: list[Dictionary]) -> list[str]:
-    """Return notes on how the dictionaries' files were read where that was not obvious, each with
-    the dictionary's name."""
+    """Return notes for the harvest on how the dictionaries' files were read where that was not
+    obvious, each with the dictionary's name."""
     return [
         f"{dictionary.name}: {note}" for dictionary in dictionaries for note in dictionary.notes
     ]
 
 
 def hub_revision(lm: LanguageModel) -> str:
-    """Return the Hugging Face commit of the model, or `unknown` where the model is local."""
+    """Return the Hugging Face commit of the harvest's model, or `unknown` where the model is
+    local."""
     return getattr(lm.bare.config, "_commit_hash", None) or "unknown"

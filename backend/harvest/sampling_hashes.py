@@ -29,7 +29,8 @@ def mix_int32(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
 
 
 def hash_ids(ids: Int[Tensor, "n"], seed: int) -> Int[Tensor, "n"]:
-    """Return a 32-bit hash of each id under a seed, as int32."""
+    """Return a 32-bit hash of each id (token or window) under a seed, as int32, for sampling by
+    hash."""
     start = int(mix_int32(torch.tensor([(seed * 2 + 1) & 0x7FFFFFFF], dtype=torch.int32)))
     return mix_int32(ids.to(torch.int32) ^ start)
 

@@ -40,7 +40,8 @@ took."""
 
 @dataclass(frozen=True)
 class HarvestProgress:
-    """Progress of a harvest stage: how much is done, of how much."""
+    """Progress of a harvest's stage, such as a shard's streaming pass: how much is done, of how
+    much."""
 
     stage: str
     done: int
@@ -260,8 +261,8 @@ class TripleChunk:
 
 
 def require_finite(triples: Triples, name: str) -> None:
-    """Raise InputError where a feature activation is NaN or infinite, since it could not be
-    stored."""
+    """Raise InputError where a feature activation of the shard is NaN or infinite, since it could
+    not be stored."""
     broken = ~torch.isfinite(triples.value)
     if broken.any():
         feature = int(triples.feature[broken][0])
@@ -274,7 +275,8 @@ def require_finite(triples: Triples, name: str) -> None:
 def encode_batch(
     dictionary: Dictionary, x: Tensor, batch: ForwardBatch, precision: Precision
 ) -> Triples:
-    """Return the non-zero feature activations of a forward batch as triples.
+    """Encode one forward batch of a shard with a dictionary and return the non-zero feature
+    activations as triples.
 
     Their `token` counts the counted tokens, or all of [sequence · position] where the dictionary
     must see whole sequences.
@@ -287,8 +289,8 @@ def encode_batch(
 
 
 def assign_rows(triples: Triples, batch: ForwardBatch, base: int, *, sparse_rows: bool) -> Triples:
-    """Replace the token numbers of a batch's triples by row numbers of the chunk, and drop tokens
-    that are not counted."""
+    """Replace the token numbers of a batch's triples by row numbers of the shard's chunk, and drop
+    tokens that are not counted."""
     token, feature, value = triples
     value = value.float()
     if not sparse_rows:

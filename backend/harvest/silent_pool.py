@@ -57,8 +57,8 @@ class SilentPool:
         self._gather(columns)
 
     def _gather(self, columns: PoolColumns) -> None:
-        """Append activations, and drop those of windows that no longer fit once too many have
-        gathered."""
+        """Append activations to the silent pool, and drop those of windows that no longer fit once
+        too many have gathered."""
         self._parts.append(columns)
         self._pending += len(columns["window"])
         if self._pending > SLACK_ACTIVATIONS:
