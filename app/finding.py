@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.tokens import visible
 from app.wording import share
+from feature_store.feature_summaries import read_feature_facts
 from feature_store.harvest_reader import HarvestFile
 from feature_store.label_index import FeatureNames, LabelIndex
 from feature_store.token_search import (
@@ -16,7 +17,6 @@ from feature_store.token_search import (
     TokenQuery,
     TokenRelation,
     parse_token_query,
-    read_feature_facts,
 )
 
 BY = {

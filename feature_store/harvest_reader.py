@@ -29,7 +29,8 @@ from feature_store.records import (
     Split,
 )
 from feature_store.schema_check import columns_of_statements, find_schema_difference, read_columns
-from feature_store.vocabulary import TokenSequences, Vocabulary
+from feature_store.token_sequences import TokenSequences
+from feature_store.vocabulary import Vocabulary
 
 R = TypeVar("R")
 BLOCK_SIZE = 1024

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_store.records import Context
-from feature_store.vocabulary import TokenSequences
+from feature_store.token_sequences import TokenSequences
 from feature_store.window_pool import PoolWindow, WindowPool
 
 MIN_SILENT_WINDOWS = 20

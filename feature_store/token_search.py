@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feature_store.arrow_arrays import column_array
 from feature_store.harvest_reader import HarvestFile
 from feature_store.vocabulary import Vocabulary
 from feature_store.word_index import split_words
@@ -190,22 +191,3 @@ def read_strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndar
     owner = rows[np.searchsorted(first, context, side="right") - 1].astype(np.int32)
     flat, offsets = file.sequences.flat, file.sequences.offsets
     return owner, flat[offsets[column_array(found["sequence"])] + column_array(found["peak"])]
-
-
-def column_array(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
-    """Return an Arrow column as a numpy array; missing values are NaN."""
-    return column.to_numpy(zero_copy_only=False)
-
-
-def read_feature_facts(
-    file: HarvestFile, features: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], dict]:
-    """Read density and max_act of features of a harvest: (dictionary, index) -> row."""
-    names, numbers = ([f[i] for f in features] for i in (0, 1))
-    found: pa.Table = file.rows(
-        "SELECT dictionary, feature, density, max_act FROM feature JOIN (SELECT "
-        "unnest(?::VARCHAR[]) AS dictionary, unnest(?::INTEGER[]) AS feature) "
-        "USING (dictionary, feature)",
-        [names, numbers],
-    )
-    return {(row["dictionary"], row["feature"]): row for row in found.to_pylist()}

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from feature_store.arrow_arrays import concat_column, flatten_list_column
 from feature_store.harvest_reader import HarvestFile
 from feature_store.records import Split
-from feature_store.vocabulary import concat_column
 
 MIN_TOGETHER = 5
 """Minimum number of tokens on which two features fire together for their correlation to be
@@ -106,16 +106,6 @@ def find_window_documents(table: pa.Table) -> list[int]:
         inside[max(bisect_right(borders, start) - 1, 0)] if inside else document
         for start, document, inside, borders in rows
     ]
-
-
-def flatten_list_column(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return all values of an Arrow list column in order, and the number of values in each row."""
-    lists = table.column(name).combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
-    # from_dlpack, since pyarrow's to_numpy brings pandas in: a fifth of a second at first use
-    counts = np.diff(np.from_dlpack(lists.offsets))
-    return np.from_dlpack(lists.flatten()), counts
 
 
 def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:

@@ -5,8 +5,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from feature_store.feature_summaries import read_feature_facts
 from feature_store.harvest_reader import HarvestFile
-from feature_store.token_search import TokenIndex, parse_token_query, read_feature_facts
+from feature_store.token_search import TokenIndex, parse_token_query
 from feature_store.word_index import WordIndex, split_words
 from tests.stores import DEAD, make_store
 
