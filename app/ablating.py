@@ -191,7 +191,7 @@ def opened(place: Place) -> None:
     setting.show(dict(kept.request), kept.kind, tab)
     st.session_state["ablate_shown"] = name
     hold(tab, Answer(kept.request, kept.result, kept.id))
-    if not place.file.is_of(kept.model_hash, kept.dictionaries):
+    if not place.file.has_weights(kept.model_hash, kept.dictionaries):
         st.markdown(
             ":yellow[This run was made with other weights than this harvest's: running it again "
             "will differ.]"

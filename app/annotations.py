@@ -35,7 +35,7 @@ def read() -> Said:
     try:
         return Said(catalog.snapshot(READ_PATIENCE_S), "", catalog.writable)
     except InputError as error:
-        return Said(catalog.last_seen(), str(error), catalog.writable)
+        return Said(catalog.last_snapshot(), str(error), catalog.writable)
 
 
 def say(feature: FeatureId, kind: AnnotationKind, value: str) -> None:

@@ -41,7 +41,7 @@ def parse(file: HarvestFile, texts: Iterable[str]) -> list[FeatureId]:
 
     Features of one harvest can be compared, since they were seen on the same tokens.
     """
-    found = list(dict.fromkeys(file.check(FeatureId.parse(text)) for text in texts))
+    found = list(dict.fromkeys(file.check_feature(FeatureId.parse(text)) for text in texts))
     if len(found) > MOST:
         raise InputError(f"Compare takes 2 to {MOST} features, not {len(found)}: leave some out.")
     return found
@@ -80,7 +80,9 @@ def together(file: HarvestFile, features: Sequence[FeatureId]) -> list[Window]:
     pools = dict(zip(features, shared, strict=True))
     found: list[tuple[float, Window]] = []
     for number, at in enumerate(pools[features[0]].windows):
-        acts = {f: inside(pools[f].of(f.index), pools[f].windows[number]) for f in features}
+        acts = {
+            f: inside(pools[f].activations_of(f.index), pools[f].windows[number]) for f in features
+        }
         peaks = sorted(max(map(abs, one.values())) / top(file, f) for f, one in acts.items() if one)
         if len(peaks) >= 2:
             found.append((peaks[-2], Window(at, acts)))

@@ -21,8 +21,8 @@ KEYS = {name: f"filtering_{name}" for name in ("show", "label", "column", "low",
 def draw(place: Place, given: Mapping[str, str], choice: Choice, names: list[str]) -> None:
     """The row; every widget shows what the URL says and writes into it."""
     st.session_state[KEYS["show"]] = choice.show
-    if st.session_state.get(KEYS["label"]) != choice.wanted.says:
-        st.session_state[KEYS["label"]] = choice.wanted.says
+    if st.session_state.get(KEYS["label"]) != choice.wanted.name_contains:
+        st.session_state[KEYS["label"]] = choice.wanted.name_contains
     st.session_state[KEYS["columns"]] = names[1:]
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.segmented_control(
@@ -69,7 +69,7 @@ def bounds(place: Place, given: Mapping[str, str], choice: Choice) -> None:
     for name, kind in filters.FLAGS.items():
         st.checkbox(
             f"only {name}",
-            value=kind in choice.wanted.having,
+            value=kind in choice.wanted.required_annotations,
             key=f"filtering_{name}",
             on_change=lambda kind=kind: flip(place, given, choice, kind),
         )
@@ -80,11 +80,11 @@ def chips(place: Place, given: Mapping[str, str], choice: Choice) -> None:
     wanted = choice.wanted
     found = [(filters.said(*one), choice.bounded(one[0], None, None)) for one in wanted.between]
     for name, kind in filters.FLAGS.items():
-        if kind in wanted.having:
-            rest = tuple(one for one in wanted.having if one != kind)
+        if kind in wanted.required_annotations:
+            rest = tuple(one for one in wanted.required_annotations if one != kind)
             found.append((name, replace(choice, wanted=replace(wanted, having=rest))))
-    if wanted.among:
-        text = f"{plural(len(wanted.among), 'feature')} by number"
+    if wanted.only_features:
+        text = f"{plural(len(wanted.only_features), 'feature')} by number"
         found.append((text, replace(choice, wanted=replace(wanted, among=()))))
     for text, without in found:
         st.button(
@@ -133,7 +133,7 @@ def add(place: Place, given: Mapping[str, str], choice: Choice) -> None:
 
 def flip(place: Place, given: Mapping[str, str], choice: Choice, kind: str) -> None:
     """Callback: what a feature must have, or no longer."""
-    having = choice.wanted.having
+    having = choice.wanted.required_annotations
     new = tuple(one for one in having if one != kind) if kind in having else (*having, kind)
     put(place, given, replace(choice, wanted=replace(choice.wanted, having=new)))
 

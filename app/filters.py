@@ -50,9 +50,9 @@ def read(given: Mapping[str, str]) -> Choice:
     pick_by_name("column to sort by", sort.removeprefix("-"), SORT_COLUMNS)
     wanted = FeatureQuery(
         between=tuple(bound(part) for part in given.get("filter", "").split(",") if part.strip()),
-        says=given.get("label", "").strip(),
-        having=tuple(kind for name, kind in FLAGS.items() if flag(given, name)),
-        among=tuple(numbers(given.get("only", ""))),
+        name_contains=given.get("label", "").strip(),
+        required_annotations=tuple(kind for name, kind in FLAGS.items() if flag(given, name)),
+        only_features=tuple(numbers(given.get("only", ""))),
         order=sort.removeprefix("-"),
         descending=sort.startswith("-"),
     )
@@ -65,9 +65,11 @@ def write(choice: Choice) -> dict[str, str]:
     said = {
         "show": choice.show if choice.show != "alive" else "",
         "filter": ",".join(f"{c}:{plain(low)}..{plain(high)}" for c, low, high in wanted.between),
-        "label": wanted.says,
-        **{name: "1" if kind in wanted.having else "" for name, kind in FLAGS.items()},
-        "only": join_ranges(wanted.among),
+        "label": wanted.name_contains,
+        **{
+            name: "1" if kind in wanted.required_annotations else "" for name, kind in FLAGS.items()
+        },
+        "only": join_ranges(wanted.only_features),
         "sort": "-" * wanted.descending + wanted.order,
     }
     return {name: text for name, text in said.items() if text and (name, text) != USUAL}
@@ -141,9 +143,13 @@ def words(choice: Choice) -> str:
     """The choice as a person says it: `alive, density ≥ 1 %, by max, largest first`."""
     wanted = choice.wanted
     parts = [choice.show, *(said(*one) for one in wanted.between)]
-    parts += [f"label contains “{wanted.says}”"] if wanted.says else []
-    parts += [name for name, kind in FLAGS.items() if kind in wanted.having]
-    parts += [f"{plural(len(wanted.among), 'feature')} by number"] if wanted.among else []
+    parts += [f"label contains “{wanted.name_contains}”"] if wanted.name_contains else []
+    parts += [name for name, kind in FLAGS.items() if kind in wanted.required_annotations]
+    parts += (
+        [f"{plural(len(wanted.only_features), 'feature')} by number"]
+        if wanted.only_features
+        else []
+    )
     way = f", {'largest' if wanted.descending else 'smallest'} first"
     sort = "number" if wanted.order == "feature" else COLUMNS[wanted.order].title
     return ", ".join([*parts, f"by {sort}{way * (USUAL[1] != wanted.order)}"])

@@ -76,17 +76,21 @@ def find(
         facts: dict[tuple[str, int], dict[str, Any]] = read_feature_facts(file, list(scores))
         for key in filter(facts.__contains__, scores):
             why = "label" if scores[key] >= ALIKE else "label, alike"
-            found[key] = Found(**facts[key], label=labels.of(key), why=[why])
-        explain(found, explained.matches(query, dictionaries, LIMIT) if explained else [], file)
+            found[key] = Found(**facts[key], label=labels.label_of(key), why=[why])
+        explain(
+            found, explained.find_with_text(query, dictionaries, LIMIT) if explained else [], file
+        )
         for key in found:
-            found[key].label = called.of(key)
+            found[key].label = called.name_of(key)
     wanted = None
     if by in TOKENS:
         wanted = parse_token_query(query, file.vocabulary)
         matches = index(file, file.record.id).find(wanted.ids, dictionaries, TOKENS[by], LIMIT)
         for match in matches:
             key = (match.dictionary, match.feature)
-            one = found.setdefault(key, Found(*key, match.density, match.max_act, called.of(key)))
+            one = found.setdefault(
+                key, Found(*key, match.density, match.max_act, called.name_of(key))
+            )
             one.why += reasons(match, file, by)
     return list(found.values())[:LIMIT], wanted
 
@@ -114,7 +118,7 @@ def near(
     """Features whose label is near in meaning; those that this harvest lacks are left out."""
     facts = read_feature_facts(file, [key for key, _ in nearest])
     return [
-        Found(**facts[key], label=called.of(key), cosine=cosine)
+        Found(**facts[key], label=called.name_of(key), cosine=cosine)
         for key, cosine in nearest
         if key in facts
     ]

@@ -141,7 +141,9 @@ def table(
         {
             "dictionary": pa.array([hit.dictionary for hit in hits], pa.string()),
             "feature": pa.array([hit.feature for hit in hits], pa.int64()),
-            "label": pa.array([called.of((h.dictionary, h.feature)) for h in hits], pa.string()),
+            "label": pa.array(
+                [called.name_of((h.dictionary, h.feature)) for h in hits], pa.string()
+            ),
             "token": pa.array([f"“{visible(text[h.position])}”" for h in hits], pa.string()),
             "position": pa.array([hit.position for hit in hits], pa.int64()),
             "activation": pa.array([hit.value for hit in hits], pa.float64()),

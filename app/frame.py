@@ -146,7 +146,7 @@ def ask(here: Place, text: str) -> None:
     if wanted is None:
         st.switch_page(session.SEARCH, query_params={**here.query, "q": text})
     try:
-        found = here.file.check(wanted)
+        found = here.file.check_feature(wanted)
     except InputError as error:
         st.markdown(f":red[{session.literal(str(error))}]")
         return

@@ -61,7 +61,7 @@ def words_of(annotations: Annotations, names: list[str], source: str) -> dict[Ke
     return {
         (name, one.feature): one.text
         for name in names
-        for one in annotations.explanations.every(name)  # oldest first
+        for one in annotations.explanations.of_dictionary(name)  # oldest first
         if one.explainer == source
     }
 

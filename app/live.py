@@ -82,7 +82,7 @@ def ask(file: HarvestFile, *, quiet: bool = False) -> "LocalEngine | None":
     held = _visit.engines or {}
     if record.id in held:
         return held[record.id]
-    places, speeds = session.store().places.known(), session.store().speeds
+    places, speeds = session.store().places.read_all(), session.store().speeds
 
     def load() -> tuple[object, int]:
         from backend.engine import LocalEngine

@@ -31,7 +31,7 @@ def features(place: Place, choice: Choice, said: Annotations) -> np.ndarray:
     """The indices of the features that pass, int32, in order."""
     wanted = choice.whole
     # rows are only ever added, so their numbers say whether there are new ones
-    version = (said.every.num_rows, *said.scores.last) if wanted.kinds else ()
+    version = (said.all_rows.num_rows, *said.scores.last) if wanted.kinds else ()
     return _features(
         place.file, place.file.record.id, place.info.dictionary, repr(wanted), version, wanted, said
     )

@@ -76,7 +76,7 @@ def shown_store() -> Path:
 def shown_places() -> dict[str, str]:
     """Return content hash → folder of known weights, as scripts on the pages name them; empty
     where other people can reach the pages."""
-    return {} if are_pages_shared() else store().places.known()
+    return {} if are_pages_shared() else store().places.read_all()
 
 
 @st.cache_resource(show_spinner=False)
@@ -101,7 +101,7 @@ def feature() -> tuple[Place, FeatureId]:
     here = place()
     if "feature" not in st.query_params:
         st.switch_page(FEATURES, query_params=here.query)
-    return here, here.file.check(FeatureId.parse(st.query_params["feature"]))
+    return here, here.file.check_feature(FeatureId.parse(st.query_params["feature"]))
 
 
 def follow(key: str) -> None:
@@ -156,7 +156,7 @@ def without_paths(text: str) -> str:
 def _hidden(path: str) -> list[str]:
     """The paths that visitors don't see; places of weights that are hub names are none."""
     try:
-        places = [place.partition("@")[0] for place in store().places.known().values()]
+        places = [place.partition("@")[0] for place in store().places.read_all().values()]
     except InputError:
         places = []
     return private_paths(path, *(place for place in places if Path(place).is_absolute()))

@@ -81,7 +81,7 @@ def known(here: Place, row: Mapping[str, Any], called: FeatureNames) -> dict[str
         "max": row["max_act"],
         "density": row["density"],
         "promotes": "  ".join(pieces),
-        "label": called.of((here.info.dictionary, row["feature"])),
+        "label": called.name_of((here.info.dictionary, row["feature"])),
     }
 
 

@@ -104,7 +104,7 @@ def sample_feature(
     `sign` selects one sign of a signed feature; windows of the other sign are then in `other`.
     Raises TooFewWindows with the reason, InputError for a feature that does not exist.
     """
-    file.check(feature)
+    file.check_feature(feature)
     settings = SampleSettings(n_explain, n_positive, n_negative, seed, sign)
     found = draw_windows(file, file.facts(feature), file.contexts(feature), settings)
     if isinstance(found, TooFewWindows):
@@ -123,7 +123,8 @@ def sample_features(
     indices = list(features)
     for begin in range(0, len(indices), FEATURES_PER_READ):
         block = [
-            file.check(FeatureId(dictionary, i)) for i in indices[begin : begin + FEATURES_PER_READ]
+            file.check_feature(FeatureId(dictionary, i))
+            for i in indices[begin : begin + FEATURES_PER_READ]
         ]
         here = [one.index for one in block]
         facts, contexts = (

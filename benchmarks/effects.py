@@ -59,7 +59,7 @@ def measure(store: Path, *, quick: bool = False) -> dict[str, Any]:
     """Both experiments, on the newest harvest of the demo's store."""
     kept = Store(store)
     file = kept.harvest()
-    engine = LocalEngine.load(file, kept.places.known(), choose_placement("cpu"))
+    engine = LocalEngine.load(file, kept.places.read_all(), choose_placement("cpu"))
     few = STEERED[:1] if quick else STEERED
     return {
         "steered": [steered(engine, file, one, quick=quick) for one in few],

@@ -31,18 +31,20 @@ def build(path: Path, features: int) -> Store:
     rng = np.random.default_rng(0)
     writer = HarvestWriter(work, memory_limit="1GB")
     harvest = {**synthetic.harvest(), "documents": DOCUMENTS, "sequences": DOCUMENTS}
-    writer.add("harvest", pa.Table.from_pylist([harvest]))
+    writer.append_rows("harvest", pa.Table.from_pylist([harvest]))
     dictionary = {**synthetic.dictionary(features), "n_dead": 0}
-    writer.add("dictionary", pa.Table.from_pylist([dictionary]))
-    writer.add("token", synthetic.tokens())
-    writer.add("sequence", sequences(rng))
+    writer.append_rows("dictionary", pa.Table.from_pylist([dictionary]))
+    writer.append_rows("token", synthetic.tokens())
+    writer.append_rows("sequence", sequences(rng))
     names = [f"text {i}" for i in range(DOCUMENTS)]
-    writer.add("document", pa.table({"document": pa.array(range(DOCUMENTS)), "name": names}))
+    writer.append_rows(
+        "document", pa.table({"document": pa.array(range(DOCUMENTS)), "name": names})
+    )
     for rows in synthetic.facts(features):
-        writer.add("feature", alive(rows))
+        writer.append_rows("feature", alive(rows))
     for first in range(0, features, BATCH):
-        writer.add("context", contexts(rng, first, min(BATCH, features - first)))
-    writer.add("silent_window", pa.Table.from_pylist(list(silent(rng, features))))
+        writer.append_rows("context", contexts(rng, first, min(BATCH, features - first)))
+    writer.append_rows("silent_window", pa.Table.from_pylist(list(silent(rng, features))))
     writer.publish(target)
     return store
 

@@ -86,7 +86,7 @@ def known_truth(file: HarvestFile, store: Store, dictionary: str, features: list
     What a borrowed label's feature does in another's windows is known where the two share a window;
     elsewhere it counts as silent, which it is in nearly all windows.
     """
-    labels = LabelsToScore(file, dictionary, store.catalog.snapshot().sentences)
+    labels = LabelsToScore(file, dictionary, store.catalog.snapshot().scorable)
     found: dict[str, set[str]] = {}
     for feature, windows in sample_features(
         file, dictionary, features, SampleSettings(shown=False)
@@ -111,7 +111,7 @@ def measure(
         store = linked_store(Path(folder) / "store", demo)
         file = store.harvest()
         run_command(store, "explain", dictionary, features, None)
-        texts = store.catalog.snapshot().explanations.texts(dictionary)
+        texts = store.catalog.snapshot().explanations.texts_by_feature(dictionary)
         truth = known_truth(file, store, dictionary, sorted(texts))
         rules: dict[str, Callable[[Truth], Rule]] = dict(
             zip(SIMULATED, (always_yes, coin, oracle), strict=True)
@@ -218,7 +218,7 @@ def run_command(
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
             process.wait()
-        job = Jobs(store.path).all()[0]
+        job = Jobs(store.path).list_jobs()[0]
         if job.state not in ("done", "stopped"):
             said.seek(0)
             raise RuntimeError(f"{command} failed:\n{said.read()[-4000:]}")

@@ -132,21 +132,25 @@ def synthetic(rng: np.random.Generator, folder: Path, words: np.ndarray, feature
         return rng.integers(0, below, n, dtype=np.int32)
 
     writer = HarvestWriter(folder, memory_limit="2GB")
-    writer.add("harvest", pa.Table.from_pylist([wide.harvest()]))
-    writer.add("dictionary", pa.Table.from_pylist([wide.dictionary(features)]))
+    writer.append_rows("harvest", pa.Table.from_pylist([wide.harvest()]))
+    writer.append_rows("dictionary", pa.Table.from_pylist([wide.dictionary(features)]))
     spellings = [f" {word}" for word in words]
     token_ids = pa.array(range(len(words)), pa.int32())
     pieces = [text.encode() for text in spellings]
-    writer.add("token", pa.table({"token_id": token_ids, "text": spellings, "bytes": pieces}))
+    writer.append_rows(
+        "token", pa.table({"token_id": token_ids, "text": spellings, "bytes": pieces})
+    )
     flat = wide.listed(ids(SEQUENCES * CONTEXT, len(words)), CONTEXT)
     numbers = pa.array(range(SEQUENCES), pa.int32())
     starts = pa.array(np.zeros(SEQUENCES, np.int32))
     where = {"sequence": numbers, "document": numbers, "start": starts}
-    writer.add("sequence", pa.table({**where, "split": ["explain"] * SEQUENCES, "token_ids": flat}))
+    writer.append_rows(
+        "sequence", pa.table({**where, "split": ["explain"] * SEQUENCES, "token_ids": flat})
+    )
     for first in range(0, features, wide.BATCH):
         n = min(wide.BATCH, features - first)
-        writer.add("feature", facts(wide.batch(rng, first, n, features), first, n))
-        writer.add("context", contexts(rng, first, n))
+        writer.append_rows("feature", facts(wide.batch(rng, first, n, features), first, n))
+        writer.append_rows("context", contexts(rng, first, n))
     writer.publish(folder / "wide.duckdb")
     return HarvestFile(folder / "wide.duckdb")
 

@@ -36,11 +36,11 @@ def build(path: Path, features: int, *, said: bool = True) -> Store:
         work = path / "work" / HARVEST
         work.mkdir(parents=True, exist_ok=True)
         writer = HarvestWriter(work, memory_limit="1GB")
-        writer.add("harvest", pa.Table.from_pylist([harvest()]))
-        writer.add("dictionary", pa.Table.from_pylist([dictionary(features)]))
-        writer.add("token", tokens())
+        writer.append_rows("harvest", pa.Table.from_pylist([harvest()]))
+        writer.append_rows("dictionary", pa.Table.from_pylist([dictionary(features)]))
+        writer.append_rows("token", tokens())
         for rows in facts(features):
-            writer.add("feature", rows)
+            writer.append_rows("feature", rows)
         writer.publish(target)
         if said:
             annotate(store, features)

@@ -30,8 +30,10 @@ CASES = {
         f"by {column}": FeatureQuery((ALIVE,), order=column, descending=True)
         for column in SORT_COLUMNS
     },
-    "labels with “park”": FeatureQuery((ALIVE,), says="park", order="max_act", descending=True),
-    "starred": FeatureQuery((ALIVE,), having=("star",)),
+    "labels with “park”": FeatureQuery(
+        (ALIVE,), name_contains="park", order="max_act", descending=True
+    ),
+    "starred": FeatureQuery((ALIVE,), required_annotations=("star",)),
     "two bounds": FeatureQuery(
         (ALIVE, ("density", 1e-4, 1e-2), ("max_act", 8, None)), order="skew"
     ),

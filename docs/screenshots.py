@@ -159,7 +159,7 @@ def newest(store: Path) -> dict[str, str]:
     """The URL's parameter of the run that was kept last."""
     from feature_store.experiments import Experiments
 
-    return {"experiment": Experiments(Store(store).catalog).listing(1)[0].id}
+    return {"experiment": Experiments(Store(store).catalog).list_summaries(1)[0].id}
 
 
 def saefari(*words: str | Path) -> None:

@@ -37,18 +37,18 @@ class Annotations:
     """Snapshot of the catalog's annotations at one moment; using it holds no lock on the
     catalog."""
 
-    every: pa.Table
+    all_rows: pa.Table
     """All annotation rows, oldest first, with the columns of ANNOTATION_SCHEMA."""
     in_force: pa.Table
     """The newest annotation row of each feature and kind, unless that row withdrew the
     annotation."""
     lists: FeatureLists = field(default_factory=FeatureLists)
     explanations: Explanations = field(default_factory=Explanations)
-    sentences: ScorableExplanations = field(default_factory=ScorableExplanations)
+    scorable: ScorableExplanations = field(default_factory=ScorableExplanations)
     """The explanations together with people's labels: all texts about features that can be
     scored."""
     scores: Scores = field(default_factory=Scores)
-    best: pa.Table = field(default_factory=BEST_SCORE_SCHEMA.empty_table)
+    best_scores: pa.Table = field(default_factory=BEST_SCORE_SCHEMA.empty_table)
     """The one score of each feature that tables of features show, as `Scores.best` selects it."""
 
     @classmethod
@@ -81,27 +81,27 @@ class Annotations:
         explanations = Explanations()
         if "explanation" in there:
             explanations = Explanations.read(db, former.explanations if former else None)
-        sentences = ScorableExplanations(explanations, Explanations.of_labels(db, explanations))
+        sentences = ScorableExplanations(explanations, Explanations.read_labels(db, explanations))
         scores, best = Scores(), BEST_SCORE_SCHEMA.empty_table()
         if "score" in there:
             scores = Scores.read(db, former.scores if former else None)
         if scores.table.num_rows:
-            best = scores.best(db, sentences.table, in_force)
+            best = scores.select_best(db, sentences.table, in_force)
         return cls(said, in_force, lists, explanations, sentences, scores, best)
 
-    def values(self, dictionary: str, kind: str) -> pa.Table:
+    def values_of_kind(self, dictionary: str, kind: str) -> pa.Table:
         """Return the annotations in force of one kind in a dictionary, columns feature and value.
 
         The kinds `score` and `name` give each feature's best score and its displayed name.
         """
         if kind in ("score", "name"):
-            rows = self.best if kind == "score" else self.names
+            rows = self.best_scores if kind == "score" else self.names
             return rows.filter(pc.field("dictionary") == dictionary).select(["feature", "value"])
         wanted = (pc.field("dictionary") == dictionary) & (pc.field("kind") == kind)
         return self.in_force.filter(wanted).select(["feature", "value"])
 
     @cached_property
-    def labels(self) -> LabelIndex:
+    def label_index(self) -> LabelIndex:
         """Index of the labels in force, searchable by words."""
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
@@ -117,18 +117,18 @@ class Annotations:
         return pa.concat_tables([labels, rest.select(NAME_COLUMNS)])
 
     @property
-    def called(self) -> FeatureNames:
+    def feature_names(self) -> FeatureNames:
         """Lookup from a feature to its displayed name: a person's label, or else the newest
         explanation."""
-        return FeatureNames(self.labels, self.explained)
+        return FeatureNames(self.label_index, self.explanation_index)
 
     @property
-    def explained(self) -> LabelIndex:
+    def explanation_index(self) -> LabelIndex:
         """Index of the explanations, searchable by words like labels; a feature may have
         several."""
-        return self.explanations.labels
+        return self.explanations.text_index
 
-    def of(self, feature: FeatureId) -> dict[str, str]:
+    def values_of_feature(self, feature: FeatureId) -> dict[str, str]:
         """Return the annotations in force of one feature: kind (label, note, star) -> value."""
         rows = filter_feature_rows(self.in_force, feature)
         return {row["kind"]: row["value"] for row in rows}
@@ -136,7 +136,7 @@ class Annotations:
     def history(self, feature: FeatureId) -> list[Annotation]:
         """Return every annotation ever made of a feature, oldest first."""
         names = ANNOTATION_SCHEMA.names[1:]
-        rows = filter_feature_rows(self.every, feature)
+        rows = filter_feature_rows(self.all_rows, feature)
         return [Annotation(**{name: row[name] for name in names}) for row in rows]
 
 

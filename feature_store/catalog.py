@@ -43,7 +43,7 @@ class Catalog:
         self.patience_s = patience_s
         self._lock = _file_locks.setdefault(os.path.realpath(path), threading.Lock())
         self._migrated = False
-        self._kept: tuple[tuple[int, ...], Annotations] | None = None
+        self._cached: tuple[tuple[int, ...], Annotations] | None = None
         self.writable = True
 
     @contextmanager
@@ -94,7 +94,7 @@ class Catalog:
         value, created."""
         if not self.path.exists():
             return pa.table({name: [] for name in ("feature", "kind", "value", "created")})
-        with self.reading() as db:
+        with self.read_transaction() as db:
             return db.sql(
                 "SELECT feature, kind, arg_max(value, annotation) AS value, "
                 "max(created) AS created FROM annotation WHERE dictionary = ? "
@@ -107,7 +107,7 @@ class Catalog:
         """Read every annotation ever made of a feature from the catalog, oldest first."""
         if not self.path.exists():
             return []
-        with self.reading() as db:
+        with self.read_transaction() as db:
             rows = db.execute(
                 "SELECT dictionary, feature, kind, value, created FROM annotation "
                 "WHERE dictionary = ? AND feature = ? ORDER BY annotation",
@@ -120,16 +120,18 @@ class Catalog:
         changes."""
         if not self.path.exists():
             return Annotations.empty()
-        kept = self._kept
+        kept = self._cached
         if kept is None or kept[0] != self._stamp():
-            with self.reading(patience_s) as db:  # while it is open, no other process writes
-                kept = self._kept = (self._stamp(), Annotations.read(db, self.last_seen()))
+            with self.read_transaction(
+                patience_s
+            ) as db:  # while it is open, no other process writes
+                kept = self._cached = (self._stamp(), Annotations.read(db, self.last_snapshot()))
         return kept[1]
 
-    def last_seen(self) -> Annotations:
+    def last_snapshot(self) -> Annotations:
         """Return the latest snapshot of the catalog, for when it is locked; empty if there is
         none yet."""
-        return self._kept[1] if self._kept else Annotations.empty()
+        return self._cached[1] if self._cached else Annotations.empty()
 
     def _stamp(self) -> tuple[int, ...]:
         """Return modification time, size and inode of the catalog file, which change with every
@@ -138,7 +140,9 @@ class Catalog:
         return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
 
     @contextmanager
-    def reading(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read_transaction(
+        self, patience_s: float | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open the catalog for reading; one that may not be written is read too, if its schema
         is current."""
         if self.writable:
@@ -155,10 +159,10 @@ class Catalog:
     def _opened(
         self, patience_s: float | None
     ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        tries = lambda attach: self._tried(attach, patience_s)  # noqa: E731
+        tries = lambda attach: self._attach_with_retries(attach, patience_s)  # noqa: E731
         return attach_database(self.path, read_only=not self.writable, tries=tries)
 
-    def _tried(self, attach: AttachCall, patience_s: float | None) -> None:
+    def _attach_with_retries(self, attach: AttachCall, patience_s: float | None) -> None:
         patience_s = self.patience_s if patience_s is None else patience_s
         retrying = Retrying(
             retry=retry_if_exception(lambda error: find_lock_holder(error) is not None),

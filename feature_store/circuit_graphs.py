@@ -66,7 +66,7 @@ class GraphNode:
     effect: float | None
     value: float | None
     label: str
-    inside: bool
+    in_circuit: bool
     """Whether the node is in the pruned circuit; error terms that pruning removed are drawn too."""
     group: str = ""
     exact: float | None = None
@@ -79,16 +79,16 @@ class SubgraphSelection:
     """Selection of the part of a circuit graph to draw: number of nodes, share of edge weight,
     kept and hidden nodes."""
 
-    most: int = MAX_NODES
+    max_nodes: int = MAX_NODES
     """Maximum number of features, heads and error terms; the strongest are kept."""
-    share: float = 1.0
+    edge_share: float = 1.0
     """Share of the total |weight| between the selected nodes that the edges carry, strongest
     edges first."""
-    kept: Sequence[str] = ()
+    always_shown: Sequence[str] = ()
     """Ids of nodes that are selected whatever their strength."""
     hidden: Sequence[str] = ()
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    holds: float = 0.0
+    min_stability: float = 0.0
     """Minimum stability of an edge; edges of unknown stability are kept."""
 
 
@@ -101,9 +101,9 @@ class CircuitSubgraph:
     edges: list[tuple[str, str, float]]
 
     @property
-    def judged(self) -> list[GraphNode]:
+    def ablatable_nodes(self) -> list[GraphNode]:
         """Features, heads and error terms of the subgraph that are in the pruned circuit."""
-        return [n for n in self.nodes if n.inside and n.kind not in NEVER_ABLATED]
+        return [n for n in self.nodes if n.in_circuit and n.kind not in NEVER_ABLATED]
 
 
 class CircuitGraph:
@@ -119,12 +119,12 @@ class CircuitGraph:
             self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
             self._db.unregister("given")
         self.ids: list[str] = nodes.column("id").to_pylist()
-        self.judged = sum(k not in NEVER_ABLATED for k in nodes.column("kind").to_pylist())
+        self.n_ablatable = sum(k not in NEVER_ABLATED for k in nodes.column("kind").to_pylist())
         """Number of features, heads and error terms in the circuit graph."""
-        self.edges = edges.num_rows
-        self._place = {one: i for i, one in enumerate(self.ids)}
+        self.n_edges = edges.num_rows
+        self._node_numbers = {one: i for i, one in enumerate(self.ids)}
 
-    def nodes(self) -> list[GraphNode]:
+    def list_nodes(self) -> list[GraphNode]:
         """Return all nodes of the circuit graph in stored order."""
         with self._cursor() as db:
             rows = db.execute(
@@ -133,7 +133,7 @@ class CircuitGraph:
             ).fetchall()
         return [GraphNode(*row[:10], exact=row[10]) for row in rows]
 
-    def lines(self) -> list[tuple[int, int, float]]:
+    def list_edges(self) -> list[tuple[int, int, float]]:
         """Return all edges of the circuit graph as (source number, target number, weight),
         strongest first."""
         with self._cursor() as db:
@@ -151,7 +151,7 @@ class CircuitGraph:
             ).fetchall()
         return {(self.ids[source], self.ids[target]): share for source, target, share in rows}
 
-    def part(self, choice: SubgraphSelection) -> CircuitSubgraph:
+    def select_subgraph(self, choice: SubgraphSelection) -> CircuitSubgraph:
         """Return the subgraph that a selection describes."""
         member = {one: name for name, ids in choice.groups.items() for one in ids}
         with self._cursor() as db:
@@ -159,15 +159,17 @@ class CircuitGraph:
                 NODE_QUERY,
                 {
                     "hidden": list(choice.hidden),
-                    "most": choice.most,
-                    "kept": list(choice.kept),
+                    "most": choice.max_nodes,
+                    "kept": list(choice.always_shown),
                     "room": MAX_NODES,
                 },
             ).fetchall()
             nodes = [
                 GraphNode(*row[:10], group=member.get(row[0], ""), exact=row[11]) for row in rows
             ]
-            inside = [(row[10], node) for row, node in zip(rows, nodes, strict=True) if node.inside]
+            inside = [
+                (row[10], node) for row, node in zip(rows, nodes, strict=True) if node.in_circuit
+            ]
             names = [GROUP_PREFIX + node.group if node.group else node.id for _, node in inside]
             numbers = [number for number, _ in inside]
             edges = db.execute(
@@ -175,14 +177,14 @@ class CircuitGraph:
                 {
                     "nodes": numbers,
                     "names": names,
-                    "share": choice.share,
-                    "holds": choice.holds,
+                    "share": choice.edge_share,
+                    "holds": choice.min_stability,
                     "room": MAX_EDGES,
                 },
             ).fetchall()
         return CircuitSubgraph(nodes, edges)
 
-    def around(self, id: str, way: Literal["up", "down"]) -> list[str]:
+    def connected_nodes(self, id: str, way: Literal["up", "down"]) -> list[str]:
         """Return the ids of all ancestors (`up`) or descendants (`down`) of a circuit node, with
         itself."""
         come, go = EDGE_DIRECTIONS[way]
@@ -191,21 +193,21 @@ class CircuitGraph:
                 f"WITH RECURSIVE found(node) AS (SELECT CAST($at AS INTEGER) UNION "
                 f"SELECT e.{go} FROM edge e JOIN found f ON e.{come} = f.node) "
                 "SELECT node FROM found ORDER BY node",
-                {"at": self.place(id)},
+                {"at": self.node_number(id)},
             ).fetchall()
         return [self.ids[number] for (number,) in rows]
 
-    def path(self, source: str, target: str) -> list[str]:
+    def strongest_path(self, source: str, target: str) -> list[str]:
         """Return the strongest path between two circuit nodes, in either direction; empty if there
         is none.
 
         The strongest path has the largest product of each edge's share of the total |weight| into
         its target.
         """
-        a, b = self.place(source), self.place(target)
-        return self._way(a, b) or self._way(b, a)
+        a, b = self.node_number(source), self.node_number(target)
+        return self._find_path(a, b) or self._find_path(b, a)
 
-    def beside(self, id: str, way: Literal["up", "down"], most: int) -> list[tuple[str, float]]:
+    def neighbours(self, id: str, way: Literal["up", "down"], most: int) -> list[tuple[str, float]]:
         """Return a circuit node's direct neighbours (`up` or `down`) with edge weights,
         strongest first."""
         come, go = EDGE_DIRECTIONS[way]
@@ -213,17 +215,17 @@ class CircuitGraph:
             rows = db.execute(
                 f"SELECT {go}, weight FROM edge WHERE {come} = $at "
                 f"ORDER BY abs(weight) DESC, {go} LIMIT $most",
-                {"at": self.place(id), "most": most},
+                {"at": self.node_number(id), "most": most},
             ).fetchall()
         return [(self.ids[number], weight) for number, weight in rows]
 
-    def place(self, id: str) -> int:
+    def node_number(self, id: str) -> int:
         """Return the number of a circuit node; InputError for an unknown id."""
-        if id not in self._place:
+        if id not in self._node_numbers:
             raise InputError(f"This circuit has no node {id!r}.")
-        return self._place[id]
+        return self._node_numbers[id]
 
-    def _way(self, start: int, end: int) -> list[str]:
+    def _find_path(self, start: int, end: int) -> list[str]:
         """Find the strongest path by Dijkstra's algorithm, with −log of the edges' shares as
         lengths."""
         before: dict[int, int] = {}

@@ -29,18 +29,18 @@ NORMAL_QUANTILE = 1.959963984540054
 class CoactivationCounts:
     """Numbers of tokens on which two features fire, alone and together."""
 
-    tokens: int
+    n_tokens: int
     """Number of tokens of the pool that both features were evaluated on, n."""
-    mine: int
+    first: int
     """Number of tokens on which the first feature fires."""
-    other: int
+    second: int
     together: int
 
     @property
     def phi(self) -> float | None:
         """φ coefficient: correlation of the two features' firings (0 or 1 per token); None if
         one fires always or never."""
-        n, a, b = self.tokens, self.mine, self.other
+        n, a, b = self.n_tokens, self.first, self.second
         spread = a * b * (n - a) * (n - b)
         return (n * self.together - a * b) / math.sqrt(spread) if spread else None
 
@@ -50,15 +50,15 @@ class RelatedFeature:
     """A parent or child of a feature by co-activation, with its conditional firing rates."""
 
     feature: int
-    share: float
+    p_parent_given_child: float
     """P(parent fires | child fires) on the pool's tokens."""
     low: float
     """Lower end of Wilson's 95 % interval of `share`, with tokens taken as independent; `high`
     is the upper end."""
     high: float
-    back: float
+    p_child_given_parent: float
     """P(child fires | parent fires) on the pool's tokens."""
-    n: int
+    n_child: int
     """Number of tokens on which the child feature fires."""
 
 
@@ -66,7 +66,7 @@ def count_coactivations(one: WindowPool, a: int, other: WindowPool, b: int) -> C
     """Count the tokens on which two features fire together; they may be of two dictionaries of
     one harvest."""
     one, other = align_pools([one, other])
-    mine, theirs = one.of(a)[0], other.of(b)[0]
+    mine, theirs = one.activations_of(a)[0], other.activations_of(b)[0]
     return CoactivationCounts(
         one.n_tokens, len(mine), len(theirs), len(np.intersect1d(mine, theirs))
     )
@@ -77,7 +77,7 @@ def activation_correlation(one: WindowPool, a: int, other: WindowPool, b: int) -
     constant."""
     one, other = align_pools([one, other])
     x, y = np.zeros(one.n_tokens), np.zeros(one.n_tokens)
-    for values, (tokens, acts) in ((x, one.of(a)), (y, other.of(b))):
+    for values, (tokens, acts) in ((x, one.activations_of(a)), (y, other.activations_of(b))):
         values[tokens] = acts
     if not x.any() or not y.any():
         return None
@@ -92,7 +92,7 @@ def find_relatives(
     first."""
     active = np.bincount(pool.feature, minlength=pool.d_sae)
     tokens = np.zeros(pool.n_tokens, dtype=bool)
-    tokens[pool.of(feature)[0]] = True
+    tokens[pool.activations_of(feature)[0]] = True
     joint = np.bincount(pool.feature[tokens[pool.token]], minlength=pool.d_sae)
     joint[feature] = 0
     known = np.flatnonzero(joint >= MIN_TOGETHER)

@@ -75,7 +75,7 @@ class Experiments:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
-    def keep(
+    def save(
         self,
         kind: ExperimentKind,
         *,
@@ -102,8 +102,8 @@ class Experiments:
                 "kept. Run fewer prompts, seeds or tokens, or export it as JSON."
             )
         weights = encode_json("dictionaries", dictionaries)
-        whole = "\n".join([kind, harvest, model_hash, weights, asked, found])
-        name = hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
+        content = "\n".join([kind, harvest, model_hash, weights, asked, found])
+        name = hashlib.sha256(content.encode()).hexdigest()[:ID_LENGTH]
         row = [
             name,
             kind,
@@ -128,7 +128,7 @@ class Experiments:
         """Read an experiment by its id, including deleted ones; InputError if there is none."""
         if not self.catalog.path.exists():
             raise InputError(f"There is no experiment {experiment!r} in this store: it has none.")
-        with self.catalog.reading() as db:
+        with self.catalog.read_transaction() as db:
             row = db.execute(
                 "SELECT * FROM experiment WHERE experiment = ?", [experiment]
             ).fetchone()
@@ -154,12 +154,12 @@ class Experiments:
                 deleted=bool(read_latest_word(db, name, "deleted")),
             )
 
-    def listing(self, limit: int = 500, *, deleted: bool = False) -> list[ExperimentSummary]:
+    def list_summaries(self, limit: int = 500, *, deleted: bool = False) -> list[ExperimentSummary]:
         """Return summaries of the newest experiments: those not deleted, or with `deleted` only
         those that were deleted."""
         if not self.catalog.path.exists():
             return []
-        with self.catalog.reading() as db:
+        with self.catalog.read_transaction() as db:
             rows = db.execute(
                 """
                 WITH said AS (
@@ -183,14 +183,14 @@ class Experiments:
 
     def annotate(self, experiment: str, note: str) -> None:
         """Write the note of an experiment; an empty note removes the former one."""
-        self._say(experiment, "note", note)
+        self._write_word(experiment, "note", note)
 
-    def delete(self, experiment: str, *, back: bool = False) -> None:
+    def delete(self, experiment: str, *, restore: bool = False) -> None:
         """Delete an experiment from the list, or with `back` restore it. Its link works either
         way."""
-        self._say(experiment, "deleted", "" if back else "1")
+        self._write_word(experiment, "deleted", "" if restore else "1")
 
-    def _say(self, experiment: str, kind: str, value: str) -> None:
+    def _write_word(self, experiment: str, kind: str, value: str) -> None:
         with self.catalog.transaction() as db:
             if not db.execute(
                 "SELECT 1 FROM experiment WHERE experiment = ?", [experiment]

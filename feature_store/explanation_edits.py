@@ -29,8 +29,8 @@ def write_explanation(
         raise InputError(
             f"An explanation has at most {MAX_CHARACTERS} characters, not {len(text)}."
         )
-    told = {"source": "saefari", **(provenance or {})}
-    row = NewExplanation(feature, text, PERSON, author=PERSON, provenance=told)
+    origin = {"source": "saefari", **(provenance or {})}
+    row = NewExplanation(feature, text, PERSON, author=PERSON, provenance=origin)
     (number,) = save_explanations(catalog, [row])
     return number
 

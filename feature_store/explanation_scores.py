@@ -119,7 +119,7 @@ class Scores:
         )
         return cls(table.to_arrow_table().cast(SCORE_SCHEMA), last)
 
-    def of(self, feature: FeatureId) -> list[ExplanationScore]:
+    def of_feature(self, feature: FeatureId) -> list[ExplanationScore]:
         """Return the scores of a feature's explanations, by explanation."""
         low, high = self._bounds.get(feature.dictionary, (0, 0))
         here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
@@ -131,12 +131,14 @@ class Scores:
         """Names of the dictionaries that have any score."""
         return list(self._bounds)
 
-    def every(self, dictionary: str) -> pa.Table:
+    def of_dictionary(self, dictionary: str) -> pa.Table:
         """Return the explanation scores of a dictionary, by feature."""
         low, high = self._bounds.get(dictionary, (0, 0))
         return self.table.slice(low, high - low)
 
-    def best(self, db: duckdb.DuckDBPyConnection, explained: pa.Table, said: pa.Table) -> pa.Table:
+    def select_best(
+        self, db: duckdb.DuckDBPyConnection, explained: pa.Table, said: pa.Table
+    ) -> pa.Table:
         """Return one HEADLINE_SCORER score per feature, columns dictionary, feature, value: the
         best over judges of the label in force, or else of the newest explanation that has a score.
 

@@ -106,7 +106,7 @@ class Explanations:
         return cls(kept.to_arrow_table().cast(EXPLANATION_SCHEMA), last)
 
     @classmethod
-    def of_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
+    def read_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
         """Read people's labels in force from an open catalog as explanations by PERSON.
 
         Labels that repeat an explanation in `written` word for word are left out. A label that was
@@ -128,20 +128,20 @@ class Explanations:
         ]
         return cls(labels.filter(pa.array(~np.isin(labels["explanation"].to_numpy(), twice))))
 
-    def of(self, feature: FeatureId) -> list[Explanation]:
+    def of_feature(self, feature: FeatureId) -> list[Explanation]:
         """Return the explanations of one feature, newest first."""
         low, high = self._range(feature.dictionary)
         here = np.searchsorted(self._features[low:high], [feature.index, feature.index + 1])
         rows: list[dict[str, Any]] = self.table.slice(low + here[0], here[1] - here[0]).to_pylist()
         return [Explanation(**row) for row in reversed(rows)]
 
-    def every(self, dictionary: str) -> Iterator[Explanation]:
+    def of_dictionary(self, dictionary: str) -> Iterator[Explanation]:
         """Yield the explanations of a dictionary in the order of features, oldest first."""
         low, high = self._range(dictionary)
         for batch in self.table.slice(low, high - low).to_batches(1024):
             yield from (Explanation(**row) for row in batch.to_pylist())
 
-    def texts(self, dictionary: str) -> dict[int, list[str]]:
+    def texts_by_feature(self, dictionary: str) -> dict[int, list[str]]:
         """Return the texts of a dictionary's explanations: feature -> texts, newest first."""
         low, high = self._range(dictionary)
         part = self.table.slice(low, high - low)
@@ -163,7 +163,7 @@ class Explanations:
         return rows.rename_columns(["dictionary", "feature", "value"])
 
     @cached_property
-    def labels(self) -> LabelIndex:
+    def text_index(self) -> LabelIndex:
         """Word index of all explanation texts, built once for this snapshot."""
         rows = self.table
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
@@ -201,17 +201,17 @@ class ScorableExplanations:
         order."""
         return pa.concat_tables([self.written.table, self.labels.table])
 
-    def of(self, feature: FeatureId) -> list[Explanation]:
+    def of_feature(self, feature: FeatureId) -> list[Explanation]:
         """Return the scorable explanations of one feature: its label first, then explanations,
         newest first."""
-        return [*self.labels.of(feature), *self.written.of(feature)]
+        return [*self.labels.of_feature(feature), *self.written.of_feature(feature)]
 
     def explainers(self, dictionary: str) -> set[str]:
         """Return the names of the explainers that wrote explanations of a dictionary's features."""
         rows = self.table.filter(pc.field("dictionary") == dictionary)
         return set(rows["explainer"].unique().to_pylist())
 
-    def every(self, dictionary: str) -> Iterator[Explanation]:
+    def of_dictionary(self, dictionary: str) -> Iterator[Explanation]:
         """Yield the scorable explanations of a dictionary: all written ones, then all labels."""
-        yield from self.written.every(dictionary)
-        yield from self.labels.every(dictionary)
+        yield from self.written.of_dictionary(dictionary)
+        yield from self.labels.of_dictionary(dictionary)

@@ -34,12 +34,14 @@ class ListEdit:
     change: int
     now: datetime
 
-    def head(self, name: str, description: str, *, deleted: bool = False) -> None:
+    def write_heading(self, name: str, description: str, *, deleted: bool = False) -> None:
         """Write the feature list's name, description and whether it is deleted."""
         row = [self.change, self.list.id, name, description, deleted, self.now]
         self.db.execute("INSERT INTO feature_list VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def put(self, feature: FeatureId, note: str, place: int, *, removed: bool = False) -> None:
+    def write_entry(
+        self, feature: FeatureId, note: str, place: int, *, removed: bool = False
+    ) -> None:
         """Write a feature's note, place and whether it is removed from the feature list."""
         row = [self.change, self.list.id, feature.dictionary, feature.index, note, place]
         self.db.execute(
@@ -81,20 +83,20 @@ def describe_list(
     """Change the name or the description of a feature list; arguments that are None change
     nothing."""
     with edit_list(catalog, list_id, patience_s) as draft:
-        said = draft.list
-        new_name = said.name if name is None else clean_list_name(name)
-        text = said.description if description is None else description.strip()[:TEXT_LENGTH]
-        if (new_name, text) != (said.name, said.description):
-            draft.head(new_name, text, deleted=said.deleted)
+        former = draft.list
+        new_name = former.name if name is None else clean_list_name(name)
+        text = former.description if description is None else description.strip()[:TEXT_LENGTH]
+        if (new_name, text) != (former.name, former.description):
+            draft.write_heading(new_name, text, deleted=former.deleted)
 
 
 def delete_list(
-    catalog: Catalog, list_id: str, *, back: bool = False, patience_s: float | None = None
+    catalog: Catalog, list_id: str, *, restore: bool = False, patience_s: float | None = None
 ) -> None:
     """Delete a feature list, or with `back` restore it. Its rows are kept either way."""
     with edit_list(catalog, list_id, patience_s) as draft:
-        if draft.list.deleted is back:
-            draft.head(draft.list.name, draft.list.description, deleted=not back)
+        if draft.list.deleted is restore:
+            draft.write_heading(draft.list.name, draft.list.description, deleted=not restore)
 
 
 def add_features(
@@ -112,7 +114,7 @@ def add_features(
             raise InputError(f"A list holds {MAX_FEATURES} features at most. Start another list.")
         last = draft.list.entries[-1].place if draft.list.entries else 0
         for place, feature in enumerate(new, last + 1):
-            draft.put(feature, "", place)
+            draft.write_entry(feature, "", place)
     return len(new)
 
 
@@ -132,14 +134,14 @@ def write_note(
         if not rows:
             raise InputError(f"{feature} is not in the list {draft.list.name!r}. Add it first.")
         if rows[-1].removed or rows[-1].note != text:
-            draft.put(feature, text, rows[-1].place)
+            draft.write_entry(feature, text, rows[-1].place)
 
 
 def move_feature(
     catalog: Catalog,
     list_id: str,
     feature: FeatureId,
-    by: int,
+    offset: int,
     *,
     patience_s: float | None = None,
 ) -> None:
@@ -147,12 +149,12 @@ def move_feature(
     with edit_list(catalog, list_id, patience_s) as draft:
         entries = list(draft.list.entries)
         here = next((i for i, entry in enumerate(entries) if entry.feature == feature), None)
-        if here is None or not 0 <= here + by < len(entries):
+        if here is None or not 0 <= here + offset < len(entries):
             return
-        entries[here], entries[here + by] = entries[here + by], entries[here]
+        entries[here], entries[here + offset] = entries[here + offset], entries[here]
         for place, entry in enumerate(entries, 1):
             if entry.place != place:
-                draft.put(entry.feature, entry.note, place)
+                draft.write_entry(entry.feature, entry.note, place)
 
 
 def remove_features(
@@ -166,7 +168,7 @@ def remove_features(
     with edit_list(catalog, list_id, patience_s) as draft:
         for entry in draft.list.entries:
             if entry.feature in features:
-                draft.put(entry.feature, entry.note, entry.place, removed=True)
+                draft.write_entry(entry.feature, entry.note, entry.place, removed=True)
 
 
 def undo_change(catalog: Catalog, list_id: str, *, patience_s: float | None = None) -> None:
@@ -178,7 +180,7 @@ def undo_change(catalog: Catalog, list_id: str, *, patience_s: float | None = No
             if isinstance(row, ListHeading):
                 former = [r for r in draft.lists.headings if r.change < last]
                 said = former[-1] if former else row
-                draft.head(
+                draft.write_heading(
                     said.name, said.description, deleted=said.deleted if former else not row.deleted
                 )
             else:
@@ -186,7 +188,7 @@ def undo_change(catalog: Catalog, list_id: str, *, patience_s: float | None = No
                 before = [r for r in mine if r.change < last]
                 kept = before[-1] if before else row
                 gone = kept.removed if before else True
-                draft.put(row.feature, kept.note, kept.place, removed=gone)
+                draft.write_entry(row.feature, kept.note, kept.place, removed=gone)
 
 
 def next_change_number(db: duckdb.DuckDBPyConnection) -> int:

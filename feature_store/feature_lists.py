@@ -118,27 +118,27 @@ class FeatureLists:
 
     def get(self, list_id: str) -> FeatureList:
         """Return the feature list of that id, deleted or not; InputError if there is none."""
-        if list_id in self._every:
-            return self._every[list_id]
+        if list_id in self._all_lists:
+            return self._all_lists[list_id]
         there = "The Lists page shows all lists." if self.current else "There are none yet."
-        hint = suggest_near_miss(list_id, list(self._every))
+        hint = suggest_near_miss(list_id, list(self._all_lists))
         raise InputError(f"There is no list {list_id!r} in this store.{hint} {there}")
 
     @cached_property
     def current(self) -> list[FeatureList]:
         """The feature lists that are not deleted, by name."""
-        kept = [found for found in self._every.values() if not found.deleted]
+        kept = [found for found in self._all_lists.values() if not found.deleted]
         return sorted(kept, key=lambda found: (found.name.casefold(), found.id))
 
     @cached_property
     def deleted(self) -> list[FeatureList]:
         """The deleted feature lists, most recently changed first."""
-        gone = [found for found in self._every.values() if found.deleted]
+        gone = [found for found in self._all_lists.values() if found.deleted]
         return sorted(gone, key=lambda found: found.changed, reverse=True)
 
-    def of(self, feature: FeatureId) -> list[FeatureList]:
+    def containing(self, feature: FeatureId) -> list[FeatureList]:
         """Return the feature lists that contain a feature, by name."""
-        return [self._every[name] for name in self._holding.get(feature, ())]
+        return [self._all_lists[name] for name in self._holding.get(feature, ())]
 
     def history(self, list_id: str) -> list[ListHeading | ListEntry]:
         """Return all changes of one feature list, oldest first."""
@@ -155,7 +155,7 @@ class FeatureLists:
         return found
 
     @cached_property
-    def _every(self) -> dict[str, FeatureList]:
+    def _all_lists(self) -> dict[str, FeatureList]:
         latest: dict[str, dict[FeatureId, ListEntry]] = {}
         changed: dict[str, tuple[int, datetime]] = {}
         for row in self.entries:

@@ -77,14 +77,14 @@ class FeatureMaps:
     def __init__(self, store: Path) -> None:
         self.path = store / "maps"
 
-    def file(self, harvest: str, dictionary: str) -> Path:
+    def file_path(self, harvest: str, dictionary: str) -> Path:
         """Return the path of a dictionary's feature map, whether it exists or not."""
         return self.path / quote(harvest, safe="") / f"{quote(dictionary, safe='')}.parquet"
 
     def find(self, harvest: str, dictionary: str) -> FeatureMap | None:
         """Read the feature map of a dictionary; None if there is none, InputError for a damaged
         file."""
-        path = self.file(harvest, dictionary)
+        path = self.file_path(harvest, dictionary)
         if not path.exists():
             return None
         try:
@@ -99,7 +99,7 @@ class FeatureMaps:
 
     def write(self, made: FeatureMap) -> Path:
         """Write a feature map to its Parquet file, replacing an older one."""
-        path = self.file(made.about.harvest, made.about.dictionary)
+        path = self.file_path(made.about.harvest, made.about.dictionary)
         columns = [made.feature, made.xy[:, 0], made.xy[:, 1], made.cluster]
         about = dump_json(asdict(made.about)).encode()
         table = pa.Table.from_arrays(

@@ -45,11 +45,11 @@ class FeatureQuery:
     between: tuple[tuple[str, float | None, float | None], ...] = ()
     """(column, low, high) bounds, both ends included; None is open. A missing value does not
     match."""
-    says: str = ""
+    name_contains: str = ""
     """Text that the feature's displayed name (label or explanation) must contain, ignoring case."""
-    having: tuple[str, ...] = ()
+    required_annotations: tuple[str, ...] = ()
     """Kinds of ANNOTATION_KINDS that a person must have given to the feature."""
-    among: tuple[int, ...] = ()
+    only_features: tuple[int, ...] = ()
     """Features to which the query is restricted; empty for all features."""
     order: str = "feature"
     descending: bool = False
@@ -59,18 +59,18 @@ class FeatureQuery:
         """The tables of JOINED_TABLES that the result of the query depends on."""
         columns = {
             self.order,
-            *(["label"] if self.says else []),
+            *(["label"] if self.name_contains else []),
             *(one for one, _, _ in self.between),
         }
         asked = {
-            *self.having,
+            *self.required_annotations,
             *(COLUMN_TABLES[column] for column in columns if column in COLUMN_TABLES),
         }
         return tuple(kind for kind in JOINED_TABLES if kind in asked)
 
 
 def order_features(
-    file: HarvestFile, dictionary: str, wanted: FeatureQuery, said: Annotations | None = None
+    file: HarvestFile, dictionary: str, query: FeatureQuery, annotations: Annotations | None = None
 ) -> np.ndarray:
     """Return the indices of the features that match a query, int32, sorted; missing values last,
     ties by index.
@@ -80,29 +80,30 @@ def order_features(
     file.dictionary(dictionary)
     conditions = ["f.dictionary = ?"]
     values: list[str | float] = [dictionary]
-    for column, low, high in wanted.between:
+    for column, low, high in query.between:
         number = pick_by_name("column", column, NUMBER_COLUMNS)
         for bound, sign in ((low, ">="), (high, "<=")):
             if bound is not None:
                 conditions.append(f"{number} {sign} ?")
                 values.append(bound)
     conditions += [
-        f"{kind}.value IS NOT NULL" for kind in wanted.having if check_annotation_kind(kind)
+        f"{kind}.value IS NOT NULL"
+        for kind in query.required_annotations
+        if check_annotation_kind(kind)
     ]
-    if wanted.says:
+    if query.name_contains:
         conditions.append("contains(lower(name.value), lower(?))")
-        values.append(wanted.says)
-    tables = annotation_tables(wanted.kinds, dictionary, said)
-    if wanted.among:
-        tables["among"] = number_features(wanted.among)
+        values.append(query.name_contains)
+    tables = annotation_tables(query.kinds, dictionary, annotations)
+    if query.only_features:
+        tables["among"] = number_features(query.only_features)
         conditions.append("f.feature IN (SELECT feature FROM among)")
-    pick_by_name("column to sort by", wanted.order, SORT_COLUMNS)
+    pick_by_name("column to sort by", query.order, SORT_COLUMNS)
     by = (
-        f"{SORT_COLUMNS[wanted.order]} {'DESC' if wanted.descending else 'ASC'} NULLS LAST, "
-        f"f.feature"
+        f"{SORT_COLUMNS[query.order]} {'DESC' if query.descending else 'ASC'} NULLS LAST, f.feature"
     )
     query = (
-        f"SELECT f.feature FROM {join_tables(wanted.kinds)} "
+        f"SELECT f.feature FROM {join_tables(query.kinds)} "
         f"WHERE {' AND '.join(conditions)} ORDER BY {by}"
     )
     return file.rows(query, values, tables).column("feature").to_numpy()
@@ -113,14 +114,14 @@ def read_feature_rows(
     dictionary: str,
     features: Sequence[int] | np.ndarray,
     columns: Sequence[str] = tuple(COLUMNS),
-    said: Annotations | None = None,
+    annotations: Annotations | None = None,
 ) -> pa.Table:
     """Read `columns` of these features of the feature table, in this order. Raises InputError
     for an unknown column."""
     for column in columns:
         pick_by_name("column", column, COLUMNS)
     kinds = tuple(COLUMN_TABLES[column] for column in columns if column in COLUMN_TABLES)
-    tables = annotation_tables(kinds, dictionary, said) | {"page": number_features(features)}
+    tables = annotation_tables(kinds, dictionary, annotations) | {"page": number_features(features)}
     chosen = ", ".join(f"{COLUMNS[name]} AS {name}" for name in columns)
     query = (
         f"SELECT {chosen} FROM {join_tables(kinds)} JOIN page ON page.feature = f.feature "
@@ -135,12 +136,12 @@ def join_tables(kinds: Sequence[str]) -> str:
 
 
 def annotation_tables(
-    kinds: Sequence[str], dictionary: str, said: Annotations | None
+    kinds: Sequence[str], dictionary: str, annotations: Annotations | None
 ) -> dict[str, pa.Table]:
     """Return the annotations in force that the feature table joins: kind -> table of feature and
     value."""
-    known = said or Annotations.empty()
-    return {kind: known.values(dictionary, kind) for kind in kinds}
+    known = annotations or Annotations.empty()
+    return {kind: known.values_of_kind(dictionary, kind) for kind in kinds}
 
 
 def number_features(features: Sequence[int] | np.ndarray) -> pa.Table:

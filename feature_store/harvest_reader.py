@@ -74,7 +74,7 @@ class HarvestFile:
         self.path = path
         self._db = connect_read_only(path)
         self._check_schema()
-        self.record = self._one(HarvestRecord, "harvest")
+        self.record = self._read_single_record(HarvestRecord, "harvest")
         self.dictionaries: dict[str, DictionaryInfo] = {
             info.dictionary: info for info in self._read_dictionaries()
         }
@@ -85,7 +85,7 @@ class HarvestFile:
         """Close the harvest file and release its memory."""
         self._db.close()
 
-    def limit(self, megabytes: int) -> None:
+    def limit_memory(self, megabytes: int) -> None:
         """Limit DuckDB's memory for the harvest file: for a process that reads all of it once."""
         with self._cursor() as cur:
             cur.execute(f"SET memory_limit = '{int(megabytes)}MB'")
@@ -102,7 +102,7 @@ class HarvestFile:
                 raise InputError(describe_damage(self.path)) from error
             raise
 
-    def is_of(self, model_hash: str, dictionaries: Mapping[str, str]) -> bool:
+    def has_weights(self, model_hash: str, dictionaries: Mapping[str, str]) -> bool:
         """Return whether the harvest was made with these weights: the model's hash, and each
         dictionary's."""
         have = {name: info.weights_hash for name, info in self.dictionaries.items()}
@@ -113,7 +113,7 @@ class HarvestFile:
         dictionaries if there is none."""
         return pick_by_name(f"dictionary in harvest {self.record.id}", name, self.dictionaries)
 
-    def check(self, feature: FeatureId) -> FeatureId:
+    def check_feature(self, feature: FeatureId) -> FeatureId:
         """Return `feature` if the harvest has it; otherwise raise InputError with the range of
         features."""
         info = self.dictionary(feature.dictionary)
@@ -148,7 +148,7 @@ class HarvestFile:
     def facts(self, feature: FeatureId) -> FeatureFacts:
         """Read a feature's statistics, promoted tokens and nearest features from the harvest
         file."""
-        self.check(feature)
+        self.check_feature(feature)
         block = self._block(feature.dictionary, feature.index // BLOCK_SIZE)
         if feature.index % BLOCK_SIZE >= block.num_rows:
             raise InputError(describe_damage(self.path))
@@ -179,7 +179,7 @@ class HarvestFile:
             ).fetchall()
         return [Context(*row) for row in rows]
 
-    def around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
+    def tokens_around(self, context: Context, before: int, after: int) -> tuple[int, np.ndarray]:
         """Return the token ids from `before` tokens left of a context's peak to `after` right of
         it, and the position of the first of them."""
         begin = max(context.peak - before, 0)
@@ -304,10 +304,10 @@ class HarvestFile:
         rows = self.rows(f"SELECT {columns} FROM dictionary").to_pylist()
         return [DictionaryInfo(**parse_sites(row)) for row in rows]
 
-    def _one(self, record: type[R], table: str) -> R:
+    def _read_single_record(self, record: type[R], table: str) -> R:
         """Return the only row of a harvest file's table as a record; InputError if there is not
         exactly one."""
-        rows = self._all(record, table)
+        rows = self._read_records(record, table)
         if len(rows) != 1:
             self.close()
             raise InputError(
@@ -316,7 +316,7 @@ class HarvestFile:
             )
         return rows[0]
 
-    def _all(self, record: type[R], table: str) -> list[R]:
+    def _read_records(self, record: type[R], table: str) -> list[R]:
         """Return all rows of a harvest file's table as records."""
         names = ", ".join(field.name for field in fields(record))  # type: ignore[arg-type]  # R is a dataclass
         with self._cursor() as cur:

@@ -29,7 +29,7 @@ class HarvestWriter:
         self._db.execute("USE harvest_file")
         self._db.execute(SCHEMA_FILE.read_text(encoding="utf-8"))
 
-    def add(self, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> None:
+    def append_rows(self, table: str, rows: pa.Table | Iterable[pa.RecordBatch]) -> None:
         """Append rows to a table of the harvest file; columns are matched by name."""
         batches = [rows] if isinstance(rows, pa.Table) else rows
         for batch in batches:

@@ -69,13 +69,13 @@ class JobProcess:
         self._state |= {"done": done, "total": total, "note": note, "eta_s": eta_s}
         if done == first or done >= total or time.monotonic() - self._written > WRITE_EVERY_S:
             self._write()
-        self.check()
+        self.check_requests()
 
-    def check(self) -> None:
+    def check_requests(self) -> None:
         """Wait while the job is paused. Raises JobCancelled if a person has cancelled the job."""
-        if self._asked("pause") and not self._asked("cancel"):
+        if self._is_requested("pause") and not self._is_requested("cancel"):
             self._pause()
-        if self._asked("cancel"):
+        if self._is_requested("cancel"):
             raise JobCancelled
 
     def log(self, line: str) -> None:
@@ -83,7 +83,7 @@ class JobProcess:
         with (self.job.folder / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {line.rstrip()}\n")
 
-    def end(
+    def finish(
         self, state: JobState, *, error: str = "", result: dict[str, Any] | None = None
     ) -> None:
         """Write the job's final state: done with a result, failed with an error message,
@@ -99,20 +99,20 @@ class JobProcess:
         self.log(f"{state}: {error}" if error else state)
 
     def _pause(self) -> None:
-        self._say("paused")
+        self._set_state("paused")
         began = time.monotonic()
-        while self._asked("pause") and not self._asked("cancel"):
+        while self._is_requested("pause") and not self._is_requested("cancel"):
             time.sleep(POLL_EVERY_S)
         note, first, since = self._stage
         self._stage = (note, first, since + time.monotonic() - began)  # a pause is no slowness
-        self._say("running")
+        self._set_state("running")
 
-    def _say(self, state: JobState) -> None:
+    def _set_state(self, state: JobState) -> None:
         self._state["state"] = state
         self.log(state)
         self._write()
 
-    def _asked(self, name: str) -> bool:
+    def _is_requested(self, name: str) -> bool:
         return (self.job.folder / name).exists()
 
     def _write(self) -> None:
@@ -120,7 +120,7 @@ class JobProcess:
             write_json_file(self.job.folder / "state.json", self._state)
         self._written = time.monotonic()
 
-    def watch(self, over: threading.Event) -> None:
+    def enforce_cancel(self, over: threading.Event) -> None:
         """End the job's process if it does not react to a cancel within GRACE_S, as during one long
         call; runs in a thread.
 
@@ -129,9 +129,9 @@ class JobProcess:
         """
         asked_s = 0.0
         while not over.wait(POLL_EVERY_S):
-            asked_s = asked_s + POLL_EVERY_S if self._asked("cancel") else 0.0
+            asked_s = asked_s + POLL_EVERY_S if self._is_requested("cancel") else 0.0
             if asked_s >= GRACE_S:
-                self.end("cancelled")
+                self.finish("cancelled")
                 os._exit(1)
 
 
@@ -147,34 +147,34 @@ def hold_job(job: Job) -> Iterator[JobProcess]:
     over = threading.Event()
     try:
         work = JobProcess(job)
-        threading.Thread(target=work.watch, args=[over], daemon=True).start()
+        threading.Thread(target=work.enforce_cancel, args=[over], daemon=True).start()
         yield work
     finally:
         over.set()
         lock.release()
 
 
-def run_job(job: Job, do: Callable[[JobProcess], dict[str, Any]]) -> JobState:
+def run_job(job: Job, work: Callable[[JobProcess], dict[str, Any]]) -> JobState:
     """Run a job's work in this process and write how it ended; the traceback of an unexpected
     error is logged."""
     with hold_job(job) as work:
         try:
-            result = do(work)
+            result = work(work)
         except JobCancelled:
-            work.end("cancelled")
+            work.finish("cancelled")
             return "cancelled"
         except JobStopped:
-            work.end("stopped")
+            work.finish("stopped")
             return "stopped"
         except KeyboardInterrupt:
-            work.end("stopped")
+            work.finish("stopped")
             raise
         except Exception as error:  # a process's end: the log has the whole of it
             expected = isinstance(error, InputError)
             if not expected:
                 work.log(traceback.format_exc())
             sentence = str(error) if expected else f"{type(error).__name__}: {error}"
-            work.end("failed", error=sentence)
+            work.finish("failed", error=sentence)
             return "failed"
-        work.end("done", result=result)
+        work.finish("done", result=result)
         return "done"

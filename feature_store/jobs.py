@@ -47,14 +47,14 @@ class Job:
     id: str
     folder: Path
     kind: str
-    what: str
+    description: str
     """Description of what the job works on, for people."""
     arguments: dict[str, Any]
     created: datetime
     state: JobState
     """State of the job. `stopped`: ended by Ctrl-C or after a trial, and can be resumed. `lost`:
     its process vanished without writing a final state."""
-    asked: Literal["", "pause", "cancel"]
+    requested_action: Literal["", "pause", "cancel"]
     """Request to pause or cancel that the job's process has not carried out yet."""
     done: int = 0
     total: int = 0
@@ -69,16 +69,16 @@ class Job:
     result: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def alive(self) -> bool:
+    def is_active(self) -> bool:
         """Whether the job is queued, running or paused."""
         return self.state in ("queued", "running", "paused")
 
     @property
-    def data(self) -> Path:
+    def data_path(self) -> Path:
         """Path of the DuckDB file in which the job collects results, if its kind has one."""
         return self.folder.with_name(f"{self.id}.duckdb")
 
-    def log(self) -> str:
+    def read_log(self) -> str:
         """Return the end of the job's log."""
         try:
             with (self.folder / "log.txt").open("rb") as file:
@@ -96,7 +96,7 @@ class Jobs:
         self.path = store / "jobs"
         self._ended: dict[str, tuple[int, Job]] = {}
 
-    def all(self) -> list[Job]:
+    def list_jobs(self) -> list[Job]:
         """Return all jobs, newest first; `problems` describes folders that cannot be read as
         jobs."""
         found, _ = self._scan()
@@ -106,9 +106,9 @@ class Jobs:
         """Return one sentence for every folder in jobs/ that cannot be read as a job."""
         return list(self._scan()[1].values())
 
-    def alive(self) -> list[Job]:
+    def list_active(self) -> list[Job]:
         """Return the jobs that are queued, running or paused, newest first."""
-        return [job for job in self.all() if job.alive]
+        return [job for job in self.list_jobs() if job.is_active]
 
     def get(self, job_id: str) -> Job:
         """Return the job of that id; InputError if there is none, or with what is wrong with its
@@ -118,14 +118,14 @@ class Jobs:
             raise InputError(problems[job_id])
         return pick_by_name("job", job_id, {job.id: job for job in found})
 
-    def latest(self, kind: str, arguments: Mapping[str, Any]) -> Job | None:
+    def find_latest(self, kind: str, arguments: Mapping[str, Any]) -> Job | None:
         """Return the newest job of a kind whose arguments include these; None if there is none."""
-        for job in self.all():
+        for job in self.list_jobs():
             if job.kind == kind and arguments.items() <= job.arguments.items():
                 return job
         return None
 
-    def create(self, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
+    def create(self, kind: str, arguments: Mapping[str, Any], description: str) -> Job:
         """Create a queued job, whose process the caller starts. InputError if jobs/ cannot be
         written.
 
@@ -137,7 +137,7 @@ class Jobs:
         fresh = self.path / f".{job_id}"
         asked = {
             "kind": kind,
-            "what": what,
+            "what": description,
             "arguments": dict(arguments),
             "created": format_timestamp(now),
         }
@@ -158,11 +158,11 @@ class Jobs:
         """Ask a job's process to end at its next step."""
         request_action(job, "cancel")
 
-    def proceed(self, job: Job) -> None:
+    def unpause(self, job: Job) -> None:
         """Withdraw the request to pause a job, so that it continues."""
         (job.folder / "pause").unlink(missing_ok=True)
 
-    def renew(self, job: Job) -> Job:
+    def requeue(self, job: Job) -> Job:
         """Queue a job that ended or was lost again, to resume it; the caller starts its process."""
         job = self.get(job.id)
         if job.state not in RESUMABLE:
@@ -176,12 +176,12 @@ class Jobs:
         """Delete a job with its folder and results; InputError while it is queued, running or
         paused."""
         job = self.get(job.id)
-        if job.alive:
+        if job.is_active:
             raise InputError(f"The job {job.id} is {job.state}. Cancel it first.")
         away = job.folder.with_name(f".{job.id}.{uuid4().hex[:4]}")
         job.folder.rename(away)  # gone from the list at once, whatever the rest takes
         shutil.rmtree(away, ignore_errors=True)
-        for path in (job.data, job.data.with_name(f"{job.data.name}.wal")):
+        for path in (job.data_path, job.data_path.with_name(f"{job.data_path.name}.wal")):
             path.unlink(missing_ok=True)
 
     def _scan(self) -> tuple[list[Job], dict[str, str]]:
@@ -227,30 +227,32 @@ def describe_read_error(bad: InputError | OSError) -> str:
 def read_job(folder: Path) -> Job:
     """Read a job from the files of its folder. Raises InputError or OSError if they are not a
     job's."""
-    asked = JobRequest.read(read_json_object(folder / "job.json"), "job.json")
-    said = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
-    state: JobState = said.state
+    request = JobRequest.read(read_json_object(folder / "job.json"), "job.json")
+    progress = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
+    state: JobState = progress.state
     if state not in ENDED and not is_lock_held(folder / "lock"):
-        said = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
-        state = said.state  # it may have ended between the two looks
+        progress = JobProgress.read(read_json_object(folder / "state.json"), "state.json")
+        state = progress.state  # it may have ended between the two looks
         waiting = (
             state == "queued"
-            and said.queued is not None
-            and seconds_since(said.queued) < PATIENCE_S
+            and progress.queued is not None
+            and seconds_since(progress.queued) < PATIENCE_S
         )
         if state not in ENDED and not waiting:
             state = "lost"
-    eta_s = None if state == "lost" else said.eta_s
-    plain = {name: getattr(said, name) for name in SHOWN_FIELDS if name in said.model_fields_set}
+    eta_s = None if state == "lost" else progress.eta_s
+    plain = {
+        name: getattr(progress, name) for name in SHOWN_FIELDS if name in progress.model_fields_set
+    }
     return Job(
         id=folder.name,
         folder=folder,
-        kind=asked.kind,
-        what=asked.what,
-        arguments=asked.arguments,
-        created=asked.created,
+        kind=request.kind,
+        description=request.what,
+        arguments=request.arguments,
+        created=request.created,
         state=state,
-        asked=find_requested_action(folder, state),
+        requested_action=find_requested_action(folder, state),
         eta_s=eta_s,
         **plain,
     )
@@ -266,7 +268,7 @@ def find_requested_action(folder: Path, state: JobState) -> Literal["", "pause",
 
 def request_action(job: Job, name: Literal["pause", "cancel"]) -> None:
     """Ask a job's process to pause or cancel by creating the file of that name in its folder."""
-    if not job.alive:
+    if not job.is_active:
         raise InputError(f"The job {job.id} is {job.state}: there is nothing to {name}.")
     (job.folder / name).touch()
 

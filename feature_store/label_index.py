@@ -37,25 +37,25 @@ class LabelIndex:
         `features`."""
         self._features, self._texts = features, texts
         self._dictionaries = np.array([name for name, _ in features], dtype=object)
-        self._of = dict(zip(features, texts, strict=True))
+        self._by_feature = dict(zip(features, texts, strict=True))
 
     @cached_property
     def _index(self) -> WordIndex:
         """Word index of the labels, built at the first search: most pages only look up names."""
         return WordIndex(self._texts)
 
-    def of(self, feature: tuple[str, int]) -> str:
+    def label_of(self, feature: tuple[str, int]) -> str:
         """Return a feature's label; empty if it has none."""
-        return self._of.get(feature, "")
+        return self._by_feature.get(feature, "")
 
     def find(
         self, query: str, dictionaries: Sequence[str], limit: int = 200
     ) -> list[tuple[tuple[str, int], float]]:
         """Search labels by words: ((dictionary, index), score in 0..1) of the features, best
         first."""
-        return [(key, score) for key, _, score in self.matches(query, dictionaries, limit)]
+        return [(key, score) for key, _, score in self.find_with_text(query, dictionaries, limit)]
 
-    def matches(
+    def find_with_text(
         self, query: str, dictionaries: Sequence[str], limit: int = 200
     ) -> list[tuple[tuple[str, int], str, float]]:
         """Search labels by words, with the texts found: ((dictionary, index), text, score), best
@@ -71,12 +71,12 @@ class FeatureNames(NamedTuple):
     labels: LabelIndex
     explained: LabelIndex
 
-    def of(self, feature: tuple[str, int]) -> str:
+    def name_of(self, feature: tuple[str, int]) -> str:
         """Return a feature's displayed name; empty if it has neither a label nor an explanation."""
-        return self.labels.of(feature) or self.explained.of(feature)
+        return self.labels.label_of(feature) or self.explained.label_of(feature)
 
-    def short(self, feature: tuple[str, int]) -> str:
+    def short_name_of(self, feature: tuple[str, int]) -> str:
         """Return a feature's displayed name, cut to NAME_LENGTH characters: explanations can be
         long."""
-        name = self.of(feature)
+        name = self.name_of(feature)
         return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"

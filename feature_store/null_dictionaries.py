@@ -52,8 +52,8 @@ def list_model_dictionaries(file: HarvestFile) -> list[str]:
 
 def is_on_shuffled_model(info: DictionaryInfo) -> bool:
     """Return whether a null dictionary's activations come from the model with shuffled weights."""
-    of = find_null_target(info)
-    return of is not None and of.kind == SHUFFLED
+    target = find_null_target(info)
+    return target is not None and target.kind == SHUFFLED
 
 
 def describe_shuffled_refusal(dictionary: str) -> str:
@@ -69,9 +69,9 @@ def describe_shuffled_refusal(dictionary: str) -> str:
 def find_null_dictionaries(file: HarvestFile, dictionary: str) -> dict[str, str]:
     """Return the null dictionaries of a dictionary: kind -> name, in the order of NULL_KINDS."""
     found = {
-        of.kind: info.dictionary
+        target.kind: info.dictionary
         for info in file.dictionaries.values()
-        if (of := find_null_target(info)) is not None and of.dictionary == dictionary
+        if (target := find_null_target(info)) is not None and target.dictionary == dictionary
     }
     return {kind: found[kind] for kind in NULL_KINDS if kind in found}
 

@@ -22,7 +22,7 @@ def hide_paths(text: str, paths: Iterable[str]) -> str:
     return text
 
 
-def private_paths(*of: Path | str) -> list[str]:
+def private_paths(*paths: Path | str) -> list[str]:
     """Return the private absolute paths to hide, longest first: the given ones and those of this
     process.
 
@@ -30,7 +30,7 @@ def private_paths(*of: Path | str) -> list[str]:
     name of a folder directly below it is matched only with a trailing slash, because such a word
     occurs in other texts too.
     """
-    given = [str(Path(path).absolute()) for path in of]
+    given = [str(Path(path).absolute()) for path in paths]
     found = {*given, *map(os.path.realpath, given), *_paths_of_this_process()}
     parts = {path: len(Path(path).parts) for path in found}
     kept = [path if n > 2 else path + os.sep for path, n in parts.items() if n > 1]

@@ -34,10 +34,10 @@ EXPECTED = {
 about Python."""
 
 
-def refuse_value(wanted: str) -> PydanticCustomError:
+def refuse_value(expected: str) -> PydanticCustomError:
     """Return the validation error for a validator to raise; `wanted` says what the value must
     be."""
-    return PydanticCustomError("refused", "{wanted}", {"wanted": wanted})
+    return PydanticCustomError("refused", "{wanted}", {"wanted": expected})
 
 
 def _read_number(value: object) -> object:
@@ -120,12 +120,12 @@ def describe_first_error(bad: ValidationError, where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
         return f"{where} has no {key}"
-    said = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    said = EXPECTED.get(error["type"], said)
-    at = (
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = EXPECTED.get(error["type"], expected)
+    where_found = (
         f" has {key} = {show_value(error['input'])}" if key else f" is {show_value(error['input'])}"
     )
-    return f"{where}{at}: it must be {said}"
+    return f"{where}{where_found}: it must be {expected}"
 
 
 def show_value(value: object) -> str:

@@ -53,7 +53,7 @@ def read_removal_effects(
     available."""
     if not catalog.path.exists():
         return {}
-    with catalog.reading(patience_s) as db:
+    with catalog.read_transaction(patience_s) as db:
         try:
             rows = db.execute(
                 f"SELECT {COLUMNS} FROM removal WHERE harvest = ? AND dictionary = ? "

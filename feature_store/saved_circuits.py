@@ -75,23 +75,25 @@ class SavedCircuits:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
 
-    def keep(self, circuit: Mapping[str, Any], **run: Any) -> str:
+    def save(self, circuit: Mapping[str, Any], **run: Any) -> str:
         """Save a circuit, given as `Circuit.to_json` writes it, and return its experiment id.
 
         `run` holds the other arguments of `Experiments.keep`: harvest, model, model_hash,
         dictionaries, request and versions.
         """
         record = {name: one for name, one in circuit.items() if name not in ("nodes", "edges")}
-        name = self.put(circuit["nodes"], circuit["edges"])
+        name = self.save_graph(circuit["nodes"], circuit["edges"])
         result = {
             "circuit": record,
             "graph": name,
             "nodes": len(circuit["nodes"]),
             "edges": len(circuit["edges"]),
         }
-        return Experiments(self.catalog).keep("circuit", result=result, **run)
+        return Experiments(self.catalog).save("circuit", result=result, **run)
 
-    def put(self, nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
+    def save_graph(
+        self, nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]
+    ) -> str:
         """Save the nodes and edges of a circuit's graph, unless they are saved already; return
         its name."""
         name = hash_graph(nodes, edges)
@@ -126,11 +128,11 @@ class SavedCircuits:
         found = Experiments(self.catalog).open(experiment)
         if found.kind != "circuit" or "graph" not in found.result:
             raise InputError(f"Experiment {experiment} is not a circuit: its kind is {found.kind}.")
-        return SavedCircuit(found, str(found.result["graph"]), self.marks(experiment))
+        return SavedCircuit(found, str(found.result["graph"]), self.read_marks(experiment))
 
-    def graph(self, name: str) -> CircuitGraph:
+    def read_graph(self, name: str) -> CircuitGraph:
         """Read the graph of a saved circuit by its name; a graph never changes."""
-        with self.catalog.reading() as db:
+        with self.catalog.read_transaction() as db:
             nodes = db.sql(
                 "SELECT * EXCLUDE graph FROM circuit_node WHERE graph = ? ORDER BY node",
                 params=[name],
@@ -146,9 +148,9 @@ class SavedCircuits:
             )
         return CircuitGraph(nodes, edges)
 
-    def marks(self, experiment: str) -> CircuitMarks:
+    def read_marks(self, experiment: str) -> CircuitMarks:
         """Read the current marks of a saved circuit."""
-        with self.catalog.reading() as db:
+        with self.catalog.read_transaction() as db:
             said = {
                 kind: read_latest_mark(db, experiment, kind)
                 for kind in ("pins", "hidden", "groups")
@@ -159,7 +161,7 @@ class SavedCircuits:
             {name: tuple(ids) for name, ids in (said["groups"] or {}).items()},
         )
 
-    def mark(self, experiment: str, kind: MarkKind, value: object) -> None:
+    def write_mark(self, experiment: str, kind: MarkKind, value: object) -> None:
         """Write marks of a saved circuit: ids for `pins` and `hidden`, name -> ids for `groups`.
 
         Marks that are already so are not written again.
@@ -176,8 +178,8 @@ class SavedCircuits:
 def hash_graph(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]]) -> str:
     """Return a circuit graph's name: the first 16 hexadecimal digits of the SHA-256 of its nodes
     and edges."""
-    whole = dump_json([list(nodes), list(edges)], sort_keys=True)
-    return hashlib.sha256(whole.encode()).hexdigest()[:DIGEST_LENGTH]
+    content = dump_json([list(nodes), list(edges)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def read_latest_mark(db: duckdb.DuckDBPyConnection, experiment: str, kind: str) -> Any:

@@ -137,7 +137,7 @@ def read_score_details(
 ) -> ScoreDetails:
     """Read the details of one stored score; InputError if there is no score of that number."""
     if catalog.path.exists():
-        with catalog.reading(patience_s) as db:
+        with catalog.read_transaction(patience_s) as db:
             row = db.execute(
                 f"SELECT {', '.join(DETAIL_COLUMNS)} FROM score WHERE score = ?", [score]
             ).fetchone()
@@ -159,13 +159,13 @@ def read_yes_shares(
     """
     if not catalog.path.exists():
         return {}
-    with catalog.reading(patience_s) as db:
+    with catalog.read_transaction(patience_s) as db:
         return dict(db.execute(YES_SHARES, [dictionary]).fetchall())
 
 
 def score_row(row: NewScore) -> dict[str, Any]:
     """Return a new score as a row of the catalog's score table."""
-    said = row.estimate
+    estimate = row.estimate
     return {
         "explanation": row.explanation,
         "dictionary": row.feature.dictionary,
@@ -174,10 +174,10 @@ def score_row(row: NewScore) -> dict[str, Any]:
         "measure": row.measure,
         "judge": row.judge,
         "hard": row.parts.get("hard", {}).get("value"),
-        **{name: said.get(name) for name in ("value", "low", "high")},
-        "n": said["n"],
-        "n_documents": said["n_documents"],
-        "note": said.get("note", ""),
+        **{name: estimate.get(name) for name in ("value", "low", "high")},
+        "n": estimate["n"],
+        "n_documents": estimate["n_documents"],
+        "note": estimate.get("note", ""),
         **{name: row.nulls.get(name, {}).get("value") for name in NULL_LABELS},
         "failed": row.failed,
         "parts": encode_json(row.parts),

@@ -29,7 +29,7 @@ class SilentContexts:
     random: list[Context]
     """Random silent windows; `peak` is the window's middle."""
 
-    def too_few(self) -> bool:
+    def has_too_few(self) -> bool:
         """Return whether a split has fewer than MIN_SILENT_WINDOWS silent windows."""
         splits = Counter(context.split for context in (*self.hard, *self.random))
         return min(splits["explain"], splits["score"]) < MIN_SILENT_WINDOWS
@@ -47,7 +47,7 @@ def find_silent_windows(
     """Find all windows of the pool in which a feature is silent; those that contain one of
     `tokens` are hard."""
     fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
-    np.add.at(fired, pool.of(feature)[0] + 1, 1)
+    np.add.at(fired, pool.activations_of(feature)[0] + 1, 1)
     before = np.cumsum(fired)  # firings on the pool's tokens before each
     silent = [w for w in pool.windows if before[w.first + w.length] == before[w.first]]
     found = SilentContexts([], [])

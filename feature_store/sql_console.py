@@ -60,7 +60,7 @@ class SqlResult:
     """Result of a console query: its rows and how long it took."""
 
     table: pa.Table
-    cut: bool
+    truncated: bool
     """Whether the query gave more than MAX_ROWS rows, of which the rest was dropped."""
     seconds: float
 
@@ -70,16 +70,16 @@ class SqlQuery:
 
     def __init__(self, store: Store, harvest: HarvestFile, sql: str) -> None:
         """Start the SQL query in a new process. Raises InputError if the catalog cannot be read."""
-        said = select_catalog_tables(store.catalog.snapshot(PATIENCE_S), sql)
+        tables = select_catalog_tables(store.catalog.snapshot(PATIENCE_S), sql)
         request = {
-            "tables": list(said),
+            "tables": list(tables),
             "harvest": str(harvest.path.resolve()),
             "sql": sql,
             "rows": MAX_ROWS + 1,
             "megabytes": MEMORY_MEGABYTES,
             "seconds": QUERY_SECONDS,
         }
-        sent = dump_json(request).encode() + b"\n" + b"".join(map(serialize_table, said.values()))
+        sent = dump_json(request).encode() + b"\n" + b"".join(map(serialize_table, tables.values()))
         self.sql = sql
         self.started = time.monotonic()
         self._private = private_paths(store.path, harvest.path)
@@ -109,7 +109,7 @@ class SqlQuery:
         self._cancelled = True
         self._process.kill()
 
-    def answer(self) -> SqlResult:
+    def result(self) -> SqlResult:
         """Wait for the SQL query and return its result. Raises SqlError with the query's error
         message."""
         self.wait()
@@ -117,10 +117,10 @@ class SqlQuery:
             return self._outcome
         raise self._outcome or SqlError("The query ended without an answer.")
 
-    def _run(self, given: bytes) -> None:
+    def _run(self, request: bytes) -> None:
         """Send the request to the worker process, wait for its reply and store the SQL result or
         error."""
-        if not self._begin(given):
+        if not self._begin(request):
             self._outcome = SqlError(
                 f"The query's process did not start within {START_SECONDS:g} s: this machine is "
                 "too busy. Try again."
@@ -128,7 +128,7 @@ class SqlQuery:
             return
         self.started = time.monotonic()
         try:
-            out, said = self._process.communicate(timeout=QUERY_SECONDS)
+            out, message = self._process.communicate(timeout=QUERY_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
@@ -140,13 +140,13 @@ class SqlQuery:
         if self._cancelled and self._process.returncode:
             self._outcome = SqlError("Cancelled.")
         elif self._process.returncode:
-            sentence = describe_worker_failure(said.decode(errors="replace"))
+            sentence = describe_worker_failure(message.decode(errors="replace"))
             self._outcome = SqlError(hide_paths(sentence, self._private))
         else:
             table = hide_table_paths(pa.ipc.open_stream(out).read_all(), self._private)
             self._outcome = SqlResult(table.slice(0, MAX_ROWS), table.num_rows > MAX_ROWS, seconds)
 
-    def _begin(self, given: bytes) -> bool:
+    def _begin(self, request: bytes) -> bool:
         """Send the request and wait until the worker process starts the SQL query; return False if
         it does not within START_SECONDS.
 
@@ -163,7 +163,7 @@ class SqlQuery:
         try:
             source, target = self._process.stdin, self._process.stdout
             assert source is not None and target is not None
-            left = memoryview(given)
+            left = memoryview(request)
             with suppress(BrokenPipeError), source:
                 while left:
                     left = left[source.write(left) :]
@@ -176,10 +176,15 @@ class SqlQuery:
         return not late.is_set()
 
 
-def select_catalog_tables(said: Annotations, sql: str) -> dict[str, pa.Table]:
+def select_catalog_tables(annotations: Annotations, sql: str) -> dict[str, pa.Table]:
     """Return the catalog's tables for a console query by name; those that the SQL does not name
     are sent without rows."""
-    tables = [said.every, *said.lists.tables(), said.explanations.table, said.scores.table]
+    tables = [
+        annotations.all_rows,
+        *annotations.lists.tables(),
+        annotations.explanations.table,
+        annotations.scores.table,
+    ]
     return {
         name: table if name in sql.casefold() else table.schema.empty_table()
         for name, table in zip(CATALOG_TABLES, tables, strict=True)
@@ -202,21 +207,21 @@ def hide_table_paths(table: pa.Table, private: list[str]) -> pa.Table:
     return table
 
 
-def describe_worker_failure(said: str) -> str:
+def describe_worker_failure(message: str) -> str:
     """Return the console worker's error message; one that left none was killed for its memory
     use."""
-    if not said.strip() or "Traceback" in said or "terminate called" in said:
+    if not message.strip() or "Traceback" in message or "terminate called" in message:
         return (
             f"The query needs more than {MEMORY_MEGABYTES} MB of memory. "
             "Select fewer rows or columns."
         )
-    return said.strip()
+    return message.strip()
 
 
 def run_query(store: Store, harvest_id: str, sql: str) -> SqlResult:
     """Run one SQL query over a harvest and return its result. Raises SqlError with its error
     message."""
-    return SqlQuery(store, store.harvest(harvest_id), sql).answer()
+    return SqlQuery(store, store.harvest(harvest_id), sql).result()
 
 
 def serialize_table(table: pa.Table) -> bytes:

@@ -75,14 +75,14 @@ def limit_resources(megabytes: int, seconds: float) -> None:
 
 
 def open_confined_database(
-    harvest: str, said: dict[str, pa.Table], megabytes: int
+    harvest: str, tables: dict[str, pa.Table], megabytes: int
 ) -> duckdb.DuckDBPyConnection:
     """Open an in-memory DuckDB with the harvest attached read-only and copies of the catalog's
     tables; its configuration is locked, without access to other files."""
     db = duckdb.connect(config={**DUCKDB_CONFIG, "memory_limit": f"{megabytes}MB"})
     quoted = harvest.replace("'", "''")
     db.execute(f"ATTACH '{quoted}' AS harvest (READ_ONLY)")
-    for name, table in said.items():
+    for name, table in tables.items():
         db.register("incoming", table)
         db.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")
         db.unregister("incoming")
@@ -162,16 +162,16 @@ def cast_whole_numbers(table: pa.Table) -> pa.Table:
 def main(source: BinaryIO, target: BinaryIO) -> None:
     """Read the request from standard input, run its SQL query and write the result."""
     request: dict[str, Any] = json.loads(source.readline())
-    said: dict[str, pa.Table] = {}
+    tables: dict[str, pa.Table] = {}
     for name in request["tables"]:
         with pa.ipc.open_stream(source) as stream:
-            said[name] = stream.read_all()
+            tables[name] = stream.read_all()
     megabytes = request["megabytes"]
     limit_resources(megabytes, request["seconds"])
     target.write(b"begun\n")
     target.flush()
     try:
-        db = open_confined_database(request["harvest"], said, megabytes)
+        db = open_confined_database(request["harvest"], tables, megabytes)
         table = run_read_query(db, request["sql"], request["rows"], megabytes // 4)
         with pa.ipc.new_stream(target, table.schema) as out:
             out.write_table(table)

@@ -101,11 +101,11 @@ class Store:
             f"{suggest_near_miss(dictionary, names)} There are: {', '.join(names)}."
         )
 
-    def find(self, feature: FeatureId, harvest_id: str | None = None) -> HarvestFile:
+    def find_harvest(self, feature: FeatureId, harvest_id: str | None = None) -> HarvestFile:
         """Return the store's harvest that contains a feature; InputError if the feature does not
         exist."""
         file = self.harvest(harvest_id, feature.dictionary)
-        file.check(feature)
+        file.check_feature(feature)
         return file
 
     def _scan(self) -> tuple[list[HarvestFile], list[str]]:

@@ -24,7 +24,7 @@ class WeightLocations:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def known(self) -> dict[str, str]:
+    def read_all(self) -> dict[str, str]:
         """Return all weight locations, hash -> location; empty if there is no file.
 
         Raises InputError that names the file, and the entry, if it is not a table of texts.
@@ -50,14 +50,14 @@ class WeightLocations:
     def find(self, weights_hash: str) -> str | None:
         """Return the folder, file or hub name of the weights with this hash; None if this
         machine has not harvested them."""
-        return self.known().get(weights_hash)
+        return self.read_all().get(weights_hash)
 
     def remember(self, places: Mapping[str, str]) -> None:
         """Add weight locations, replacing older ones of the same hash. An unreadable file is
         renamed to `.damaged` first."""
         with FileLock(self.path.with_suffix(".lock"), timeout=60):
             try:
-                known = self.known()
+                known = self.read_all()
             except InputError:
                 self.path.replace(self.path.with_suffix(".damaged"))
                 known = {}

@@ -47,7 +47,7 @@ class WindowPool:
     d_sae: int
     windows: list[PoolWindow] = field(default_factory=list)
 
-    def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
+    def activations_of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the pool tokens on which a feature fires, and its activations there."""
         low, high = np.searchsorted(self.feature, [feature, feature + 1])
         return self.token[low:high], self.value[low:high]
@@ -147,7 +147,7 @@ def find_correlated_features(
     Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), with N the number of tokens of the pool.
     """
     mine, other = align_pools([mine, other])
-    tokens, values = mine.of(feature)
+    tokens, values = mine.activations_of(feature)
     x = np.zeros(mine.n_tokens)
     x[tokens] = values
     there = x[other.token]

@@ -209,9 +209,9 @@ def keep_circuits(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
 def mark(store: Store, circuit: str, ids: list[str]) -> None:
     """Pin, hide and group nodes of a circuit, and write a note on it."""
     circuits = SavedCircuits(store.catalog)
-    circuits.mark(circuit, "pins", ids[:1])
-    circuits.mark(circuit, "hidden", ids[3:4])
-    circuits.mark(circuit, "groups", {"two of them": ids[1:3]})
+    circuits.write_mark(circuit, "pins", ids[:1])
+    circuits.write_mark(circuit, "hidden", ids[3:4])
+    circuits.write_mark(circuit, "groups", {"two of them": ids[1:3]})
     Experiments(store.catalog).annotate(circuit, "a note on a circuit")
 
 
@@ -267,7 +267,7 @@ def annotate(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     catalog.annotate(FeatureId("abs", 3), "label", "signed")
     explanation_edits.write_explanation(catalog, c, "written by a person")
     explanation_edits.write_explanation(catalog, c, "withdrawn by a person")
-    written = {one.text: one for one in catalog.snapshot().sentences.of(c)}
+    written = {one.text: one for one in catalog.snapshot().scorable.of_feature(c)}
     explanation_edits.withdraw_explanation(catalog, written["withdrawn by a person"].explanation)
     animals = feature_list_edits.create_list(catalog, "animals", "features of animals")
     feature_list_edits.add_features(catalog, animals, [a, b, c, FeatureId("abs", 3)])
@@ -277,7 +277,7 @@ def annotate(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     gone = feature_list_edits.create_list(catalog, "gone")
     feature_list_edits.delete_list(catalog, gone)
     kept = Experiments(catalog)
-    kept.delete(next(one.id for one in kept.listing() if one.kind == "splice"))
+    kept.delete(next(one.id for one in kept.list_summaries() if one.kind == "splice"))
     found = [
         engine.measure_removal(b, window, file.sequences.tokens(window.sequence))
         for window in strongest(file.contexts(b))[:2]
@@ -307,7 +307,7 @@ def build(archive: Path) -> None:
     file = harvest(store_path)
     store = Store(store_path)
     keep_texts(store_path)
-    engine = LocalEngine.load(file, store.places.known(), choose_placement("cpu"))
+    engine = LocalEngine.load(file, store.places.read_all(), choose_placement("cpu"))
     keep_searches(store, file, engine)
     keep_ablations(store, file, engine)
     keep_circuits(store, file, engine)

@@ -127,7 +127,7 @@ def carry(store: Store, kind: str, arguments: dict[str, Any], do: Callable[..., 
     job = Jobs(store.path).create(kind, arguments, "a test")
     with hold_job(job) as work:
         result = do(store, work)
-        work.end("done", result=result)
+        work.finish("done", result=result)
     return job, result
 
 

@@ -37,4 +37,4 @@ def filled(folder: Path) -> Path:
 def runs(store: Path) -> list[Experiment]:
     """Newest first."""
     found = Experiments(Store(store).catalog)
-    return [found.open(entry.id) for entry in found.listing()]
+    return [found.open(entry.id) for entry in found.list_summaries()]

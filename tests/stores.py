@@ -50,18 +50,18 @@ def made(harvest_id: str, signed: bool) -> Path:
             features.append(feature_row(name, feature, found, first, signed=name == "abs"))
             contexts += found
             first += len(found)
-    writer.add("harvest", pa.Table.from_pylist([harvest_row(harvest_id)]))
+    writer.append_rows("harvest", pa.Table.from_pylist([harvest_row(harvest_id)]))
     for table, rows in [("dictionary", dictionaries), ("feature", features), ("context", contexts)]:
-        writer.add(table, pa.Table.from_pylist(rows))
-    writer.add("sequence", pa.Table.from_pylist(sequence_rows(tokens)))
+        writer.append_rows(table, pa.Table.from_pylist(rows))
+    writer.append_rows("sequence", pa.Table.from_pylist(sequence_rows(tokens)))
     documents = [{"document": i, "name": f"text.jsonl#{i}"} for i in range(N_SEQUENCES)]
-    writer.add("document", pa.Table.from_pylist(documents))
-    writer.add("silent_window", pa.Table.from_pylist(silent_rows(names)))
+    writer.append_rows("document", pa.Table.from_pylist(documents))
+    writer.append_rows("silent_window", pa.Table.from_pylist(silent_rows(names)))
     vocabulary = [
         {"token_id": i, "text": piece.decode(errors="replace"), "bytes": piece}
         for i, piece in enumerate(PIECES)
     ]
-    writer.add("token", pa.Table.from_pylist(vocabulary))
+    writer.append_rows("token", pa.Table.from_pylist(vocabulary))
     writer.publish(path / "harvests" / f"{harvest_id}.duckdb")
     return path
 

@@ -91,7 +91,7 @@ def test_a_link_is_run_kept_and_opened_again(visit: Open, store: Path) -> None:
     test = run(visit(**LINK, part=["top/3", "mlp:1"]))
     rows = part(test, "ablate_effects")["rows"]
     assert [row["cells"][0] for row in rows[:3]] == ["top/3", "mlp:1", "together"]
-    (kept,) = Experiments(Store(store).catalog).listing()
+    (kept,) = Experiments(Store(store).catalog).list_summaries()
     assert kept.kind == "ablate" and kept.request["cases"][0]["answer"] == " took"
     strip = part(test, "ablate_strip")
     assert len(strip["tokens"]) == len(strip["loss"]) == len(strip["kl"]) == len(strip["moved"])
@@ -105,7 +105,7 @@ def test_rankings_and_splices_open_again(visit: Open, store: Path, tab: str, nam
     test = run(visit(**LINK, tab=tab))
     rows = part(test, name)["rows"]
     assert [row["cells"][0] for row in rows] == ["top", "abs", "relu", "seq"]
-    (kept,) = Experiments(Store(store).catalog).listing()
+    (kept,) = Experiments(Store(store).catalog).list_summaries()
     assert part(visit(experiment=kept.id), name)["rows"] == rows
 
 
@@ -146,7 +146,7 @@ def test_a_read_only_store_shows_what_it_cannot_keep(visit: Open, store: Path) -
 
 def test_a_line_may_carry_its_own_answers(visit: Open, store: Path) -> None:
     run(visit(prompts=f"{PROMPT} | took | was\nthe dog | ran | sat", part="mlp:1"))
-    (kept,) = Experiments(Store(store).catalog).listing()
+    (kept,) = Experiments(Store(store).catalog).list_summaries()
     first, second = kept.request["cases"]
     assert (first["prompt"], first["answer"], first["wrong"]) == (PROMPT, " took", " was")
     assert (second["answer"], second["wrong"]) == (" ran", " sat")
@@ -156,7 +156,7 @@ def test_contexts_of_a_feature_are_prompts(visit: Open, store: Path) -> None:
     test = visit(feature="top/3")
     test.session_state["ablate_source"] = "contexts"
     run(test)
-    (kept,) = Experiments(Store(store).catalog).listing()
+    (kept,) = Experiments(Store(store).catalog).list_summaries()
     cases = kept.request["cases"]
     assert cases and all(case["at"] < len(case["tokens"]) for case in cases)
 
@@ -166,7 +166,7 @@ def test_the_lines_of_python_give_the_same(
 ) -> None:
     run(visit(**LINK, part=["top/3", "mlp:1"]))
     experiments = Experiments(Store(store).catalog)
-    kept = experiments.open(experiments.listing()[0].id)
+    kept = experiments.open(experiments.list_summaries()[0].id)
     scope: dict = {}
     exec(snippet.lines(store, kept.harvest, kept.kind, kept.request), scope)
     assert scope["answer"]["joint"] == pytest.approx(kept.result["joint"], abs=1e-5)

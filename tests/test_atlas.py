@@ -40,7 +40,7 @@ def drawn(
     store: Store, plan: FeatureMapPlan = USUAL, tell: feature_map.MapProgressCallback = quiet
 ) -> FeatureMap:
     return feature_map.compute_feature_map(
-        store.harvest(), "resid", store.places.known(), plan, tell
+        store.harvest(), "resid", store.places.read_all(), plan, tell
     )
 
 
@@ -120,7 +120,7 @@ def test_progress_is_told_and_can_end_the_work(store: Store) -> None:
 
 
 def test_what_cannot_be_mapped_says_why(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, places = store.harvest(), store.places.known()
+    file, places = store.harvest(), store.places.read_all()
     wrong = {
         "does not know where": {},
         "a layer's neurons": dict.fromkeys(places, "identity:blocks.1.hook_resid_post"),
@@ -150,5 +150,5 @@ def test_a_map_is_stored_whole_and_read_as_it_was(made: FeatureMap, tmp_path: Pa
 def test_any_name_of_a_dictionary_is_one_file(tmp_path: Path) -> None:
     maps = FeatureMaps(tmp_path)
     names = ["gpt2-small/8-res-jb", "../up", "a b", "a%20b", "a+b"]
-    paths = {maps.file("h", name) for name in names}
+    paths = {maps.file_path("h", name) for name in names}
     assert len(paths) == len(names) and {path.parent for path in paths} == {tmp_path / "maps" / "h"}

@@ -52,7 +52,7 @@ def test_from_the_button_to_the_map_to_a_feature(page, site) -> None:
     page.get_by_role("button", name="resume").click()
     page.get_by_role("button", name="delete").wait_for(timeout=SLOW_MS)
     page.get_by_text("done", exact=True).wait_for()
-    (job,) = jobs.all()
+    (job,) = jobs.list_jobs()
     assert job.state == "done" and FeatureMaps(folder / "store").find("tiny-0001", "resid")
 
     page.get_by_role("link", name="Map").click()
@@ -97,7 +97,7 @@ def test_addresses_in_what_a_job_says_are_text_and_no_links(page, site) -> None:
     )
     job = Jobs(site[1] / "store").create("map", {"dictionary": "resid"}, said)
     with hold_job(job) as work:
-        work.end("failed", error=said)
+        work.finish("failed", error=said)
     page.goto(f"/jobs?job={job.id}")
     row = page.locator(f".st-key-job_{job.id}")
     row.get_by_text("Nothing answers").last.wait_for()

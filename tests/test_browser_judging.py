@@ -56,7 +56,7 @@ def test_the_time_is_measured_then_said_and_failures_have_reasons(browser, site)
         page.get_by_text(re.compile("time not known")).wait_for()
         page.get_by_role("button", name=re.compile("Measure the time with 3 questions")).click()
         page.get_by_text("stopped", exact=True).wait_for()
-        (job,) = jobs.all()
+        (job,) = jobs.list_jobs()
         assert (job.state, job.result) == ("stopped", {})
         page.get_by_role("button", name="Estimate").click()
         page.get_by_text(re.compile("at the pace of [0-9] measured repl")).wait_for()
@@ -67,5 +67,5 @@ def test_the_time_is_measured_then_said_and_failures_have_reasons(browser, site)
         said = row.inner_text()
         assert SENTENCE.rstrip(".") in said and "server" in said
         assert row.locator("b").count() == 0  # the server's words are text
-        (job,) = jobs.all()  # the same one, taken up again
+        (job,) = jobs.list_jobs()  # the same one, taken up again
         assert job.state == "done" and job.result["questions"]["answered"] == 3

@@ -44,7 +44,7 @@ def test_from_the_button_to_the_scores_to_the_table(page, site) -> None:
     page.get_by_text("balanced accuracy").first.wait_for(timeout=SLOW_MS)
     page.get_by_text(re.compile(r"^0\.\d\d \[0\.\d\d, \d\.\d\d\]$")).first.wait_for()
 
-    write_explanation(store.catalog, file.check(feature), MARKUP)
+    write_explanation(store.catalog, file.check_feature(feature), MARKUP)
     page.goto(f"/feature?feature={feature}&tab=Explanations")
     page.get_by_text(MARKUP, exact=True).first.wait_for()
     assert page.locator("b", has_text="dogs").count() == 0
@@ -64,7 +64,7 @@ def explained_one(page, store: Store, candidates: list[int]):
     page.goto(f"/feature?feature={feature}&tab=Explanations")
     page.get_by_role("button", name="Explain now").click()
     page.get_by_role("button", name="Score now").wait_for(timeout=SLOW_MS)
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     assert job.result["explained"] == 1
     page.get_by_text("pattern · from").first.wait_for()
     return feature

@@ -94,7 +94,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def kept(store: Store, circuit: Circuit = CIRCUIT, **request: object) -> str:
-    return SavedCircuits(store.catalog).keep(
+    return SavedCircuits(store.catalog).save(
         circuit.to_json(),
         harvest="tiny-0001",
         model="tiny",
@@ -139,7 +139,7 @@ def seen(*nodes: CircuitNode) -> list[GraphNode]:
         {name: getattr(n, name) for name in GraphNode.__dataclass_fields__ if hasattr(n, name)}
         for n in nodes
     ]
-    return [GraphNode(**one, inside=True) for one in plain]
+    return [GraphNode(**one, in_circuit=True) for one in plain]
 
 
 def test_no_two_nodes_stand_in_one_place() -> None:
@@ -286,7 +286,7 @@ def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) ->
     page.run()
     page.text_input(key="circuits_group_name").set_value("verbs")
     page = press(page, "Group")
-    assert SavedCircuits(store.catalog).marks(name) == CircuitMarks(
+    assert SavedCircuits(store.catalog).read_marks(name) == CircuitMarks(
         (NODES[3].id,), (NODES[2].id,), {"verbs": (NODES[0].id, NODES[1].id)}
     )
     shown = graph(visit(experiment=name, nodes="1"))
@@ -298,7 +298,7 @@ def test_pins_hidden_nodes_and_groups_are_kept_with_the_circuit(store: Store) ->
         NODES[6].id,
     }
     press(visit(experiment=name, node=GROUP_PREFIX + "verbs"), "Ungroup")
-    assert SavedCircuits(store.catalog).marks(name).groups == {}
+    assert SavedCircuits(store.catalog).read_marks(name).groups == {}
 
 
 def test_a_path_is_marked_though_it_was_pruned_away(store: Store) -> None:
@@ -387,7 +387,7 @@ def test_a_run_is_a_job_with_the_whole_request(
 
     monkeypatch.setattr(starting, "spawn", lambda store, job: None)
     press(visit(prompts="the dog", target=" sat", method="attribution-graph"), "Run")
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     asked = Asked.from_json(job.arguments["request"])
     assert asked.cases == (PromptCase("the dog"),) and asked.targets == (" sat",)
     assert (asked.method, asked.dictionaries) == ("attribution-graph", ("resid", "abs"))
@@ -411,7 +411,7 @@ def test_export_and_import_are_the_same_circuit(
     circuits = SavedCircuits(store.catalog)
     found = circuits.open(name)
     assert found.marks == CircuitMarks((NODES[0].id,), (), {"verbs": (NODES[1].id, NODES[2].id)})
-    part = circuits.graph(found.graph).part(SubgraphSelection())
+    part = circuits.read_graph(found.graph).select_subgraph(SubgraphSelection())
     assert {n.id for n in part.nodes} == {n.id for n in NODES}
     assert part.edges == [(e.source, e.target, e.weight) for e in EDGES]
 

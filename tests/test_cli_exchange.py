@@ -37,7 +37,7 @@ def test_labels_travel_to_another_store(
     }
     again = answer(["import", "--store", other, file], capsys)
     assert again == "0 rows of labels imported; 1 row was there already.\n"
-    assert Store(Path(other)).catalog.snapshot().of(A) == {"label": MARKUP}
+    assert Store(Path(other)).catalog.snapshot().values_of_feature(A) == {"label": MARKUP}
 
 
 def test_a_list_becomes_one_page(
@@ -92,4 +92,4 @@ def test_refusals_say_what_would_work(
     assert "bad.json, row 1: 'dictionary' is missing" in refused(
         "import", str(tmp_path / "bad.json")
     )
-    assert store.catalog.snapshot().of(A) == {"label": MARKUP}
+    assert store.catalog.snapshot().values_of_feature(A) == {"label": MARKUP}

@@ -144,7 +144,7 @@ def test_only_features_with_an_explanation_are_counted(store: Store, running, ca
     )
     found = scoring.estimate(store, wanted)
     row = data(words("score", store, **given, features="top:30"), capsys)["results"][0]
-    scored = {s["feature"] for s in store.catalog.snapshot().scores.every(MANY).to_pylist()}
+    scored = {s["feature"] for s in store.catalog.snapshot().scores.of_dictionary(MANY).to_pylist()}
     assert found.features == pytest.approx(len(scored), rel=0.15) and len(scored) <= n < 20
     near(found, row)
 
@@ -192,13 +192,13 @@ def test_the_same_command_goes_on_where_it_failed(store: Store, capsys) -> None:
         )
         assert "the same command goes on" in refusal(given, capsys)
         assert data(given, capsys)["results"][0]["n"] == 18
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     assert job.state == "done"
 
 
 def test_lists_and_numbers(store: Store, capsys) -> None:
     some = data(words("explain", store), capsys)["job"]
-    good = sorted(store.catalog.snapshot().explanations.texts(NAME))[:2]
+    good = sorted(store.catalog.snapshot().explanations.texts_by_feature(NAME))[:2]
     name = create_list(store.catalog, "mine", "")
     add_features(store.catalog, name, [FeatureId(NAME, i) for i in good])
     found = data(words("score", store, features="list:mine"), capsys)
@@ -227,4 +227,4 @@ def test_mistakes_are_sentences(
     store: Store, command: str, options: dict, sentence: str, capsys
 ) -> None:
     assert sentence in refusal(words(command, store, **options), capsys)
-    assert not Jobs(store.path).all()
+    assert not Jobs(store.path).list_jobs()

@@ -42,7 +42,7 @@ def test_a_contexts_line_has_its_text_and_heat_on_its_tokens(file: HarvestFile) 
     for context in file.contexts(FeatureId("abs", 3)):
         text = line(context, file, 8.0)
         assert "\n" not in text.plain and context.split in text.plain
-        begin, ids = file.around(context, 12, 12)
+        begin, ids = file.tokens_around(context, 12, 12)
         pieces = [visible(piece) for piece in file.vocabulary.display(ids)]
         assert text.plain.endswith("".join(pieces))
         hot = [text.plain[span.start : span.end] for span in text.spans]

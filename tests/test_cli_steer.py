@@ -54,7 +54,7 @@ def words(world: World, *more: str, **changes: object) -> list[str]:
 def loudest(store: Path) -> str:
     """The feature of `top` that fires most."""
     file = Store(store).harvest()
-    facts = [file.facts(file.check(f)) for f in features("top", 48)]
+    facts = [file.facts(file.check_feature(f)) for f in features("top", 48)]
     return f"top/{max(facts, key=lambda one: one.n_active).feature}"
 
 
@@ -104,7 +104,7 @@ def test_a_kept_run_is_the_same_on_a_page(
     opened = Store(store)
     kept = Experiments(opened.catalog).open(found["experiment"])
     file = opened.harvest(kept.harvest)
-    live = LocalEngine.load(file, opened.places.known(), choose_placement("cpu"))
+    live = LocalEngine.load(file, opened.places.read_all(), choose_placement("cpu"))
     records = generate_texts(live.lm, live.dictionaries, SteeringRequest.from_json(kept.request))
     texts = {one.row: one.text for one in records if isinstance(one, SummaryRecord)}
     assert texts == {"default": found["default"], "steered": found["steered"]}

@@ -60,7 +60,7 @@ def test_harvest_and_annotations_join(store: Store) -> None:
     assert found.table.to_pylist() == [
         {"feature": 3, "value": "parks; '</script>'", "n_active": 43}
     ]
-    assert not found.cut
+    assert not found.truncated
 
 
 def test_whole_numbers_stay_whole_and_odd_types_become_words(store: Store) -> None:
@@ -91,8 +91,8 @@ def test_rows_beyond_the_limit_are_cut_and_it_says_so(store: Store) -> None:
     more = run_query(
         store, HARVEST, f"SELECT range AS r FROM range({MAX_ROWS + 1}) ORDER BY r DESC"
     )
-    assert (exact.table.num_rows, exact.cut) == (MAX_ROWS, False)
-    assert (more.table.num_rows, more.cut) == (MAX_ROWS, True)
+    assert (exact.table.num_rows, exact.truncated) == (MAX_ROWS, False)
+    assert (more.table.num_rows, more.truncated) == (MAX_ROWS, True)
     assert more.table.column("r")[0].as_py() == MAX_ROWS
 
 
@@ -183,7 +183,7 @@ def test_cancelling_ends_the_process_at_once(store: Store) -> None:
     begun = time.monotonic()
     query.cancel()
     with pytest.raises(SqlError, match="Cancelled"):
-        query.answer()
+        query.result()
     assert time.monotonic() - begun < 1
     assert query._process.poll() is not None
 

@@ -120,7 +120,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[DictionaryCache]:
 
 
 def _engine(store: Store) -> LocalEngine:
-    return LocalEngine.load(store.harvest(None), store.places.known(), CPU)
+    return LocalEngine.load(store.harvest(None), store.places.read_all(), CPU)
 
 
 def test_what_all_dictionaries_read_does_not_depend_on_the_budget(
@@ -164,7 +164,7 @@ def test_one_dictionary_that_has_changed_is_refused_and_the_others_are_not(
     store: Store, small: DictionaryCache, tmp_path: Path
 ) -> None:
     here, file = _engine(store), store.harvest(None)
-    places = dict(store.places.known())
+    places = dict(store.places.read_all())
     other = saved(tmp_path / "other", "topk", seed=5, d_in=16)
     places[file.dictionary("d4").weights_hash] = str(other)
     here = LocalEngine.load(file, places, CPU)

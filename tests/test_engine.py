@@ -70,7 +70,7 @@ def test_weights_that_are_elsewhere_or_changed_are_refused() -> None:
 
 def test_a_harvest_remembers_where_its_weights_lie(harvested: Path) -> None:
     file = HarvestFile(harvested)
-    known = WeightLocations(harvested.parents[1] / "places.json").known()
+    known = WeightLocations(harvested.parents[1] / "places.json").read_all()
     hashes = {file.record.model_hash, *(d.weights_hash for d in file.dictionaries.values())}
     assert hashes == set(known)
     assert all(Path(known[d.weights_hash]).is_dir() for d in file.dictionaries.values())
@@ -88,15 +88,15 @@ def test_places_are_local_paths_made_absolute_and_names_left_alone(
 
 def test_places_keep_the_newest_and_survive_damage(tmp_path: Path) -> None:
     places = WeightLocations(tmp_path / "places.json")
-    assert places.known() == {}
+    assert places.read_all() == {}
     places.remember({"a": "1", "b": "2"})
     places.remember({"b": "3"})
     assert (places.find("a"), places.find("b"), places.find("c")) == ("1", "3", None)
     places.path.write_text("{")
     with pytest.raises(InputError, match=r"places\.json cannot be read as JSON: .*harvest again"):
-        places.known()
+        places.read_all()
     places.remember({"d": "4"})
-    assert places.known() == {"d": "4"}
+    assert places.read_all() == {"d": "4"}
     assert (tmp_path / "places.damaged").read_text() == "{"
 
 
@@ -124,6 +124,8 @@ def test_equal_weights_at_two_hook_points_stay_two_dictionaries(tmp_path: Path) 
     file = HarvestFile(path)
     first, second = (file.dictionary(name).weights_hash for name in hooks)
     assert first == second
-    here = LocalEngine.load(file, WeightLocations(tmp_path / "store" / "places.json").known(), CPU)
+    here = LocalEngine.load(
+        file, WeightLocations(tmp_path / "store" / "places.json").read_all(), CPU
+    )
     loaded = {name: here.dictionaries[name].hook_name for name in hooks}
     assert loaded == hooks

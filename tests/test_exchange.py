@@ -63,7 +63,7 @@ def test_everything_comes_back_as_it_left(catalog: Catalog, tmp_path: Path, kind
         table = collect_rows(what, catalog.snapshot())
         assert table.num_rows
         found = decode_rows(encode_rows(what, table, kind), "file", SIZES)
-        assert found.what == what and save_import(other, found).new == table.num_rows
+        assert found.kind == what and save_import(other, found).new == table.num_rows
         assert collect_rows(what, other.snapshot()).equals(table)
 
 
@@ -74,7 +74,9 @@ def test_the_same_twice_changes_nothing(catalog: Catalog) -> None:
         taken = save_import(catalog, decode_rows(encode_rows(what, table, "json"), "file"))
         assert (taken.new, taken.same) == (0, table.num_rows)
     again = catalog.snapshot()
-    assert again.every.equals(said.every) and again.explanations.last == said.explanations.last
+    assert (
+        again.all_rows.equals(said.all_rows) and again.explanations.last == said.explanations.last
+    )
     assert again.lists.headings == said.lists.headings
     assert again.lists.entries == said.lists.entries
 
@@ -187,19 +189,19 @@ def test_what_is_withdrawn_is_kept_and_comes_back(catalog: Catalog) -> None:
     file = check_rows("explanations", rows, "file")
     save_import(catalog, file)
     assert withdraw_explanations(catalog, "resid", "tokens", "some-model") == 2
-    assert [one.model for one in catalog.snapshot().explanations.of(A)] == ["other"]
+    assert [one.model for one in catalog.snapshot().explanations.of_feature(A)] == ["other"]
     assert withdraw_explanations(catalog, "resid", "tokens", "some-model") == 0
     assert save_import(catalog, file).new == 2
-    assert set(catalog.snapshot().explanations.texts("resid")) == {3, 5}
+    assert set(catalog.snapshot().explanations.texts_by_feature("resid")) == {3, 5}
 
 
 def test_explanations_stand_beside_the_persons_label_and_are_found(catalog: Catalog) -> None:
     said = filled(catalog).snapshot()
-    assert said.of(A)["label"] == MARKUP
-    assert said.explanations.texts("resid") == {3: ["mentions of dogs"]}
-    (found,) = said.explanations.of(A)
-    assert found.source == "elsewhere" and said.explanations.of(B) == []
-    assert [key for key, _ in said.explained.find("dgos", ["resid"])] == [("resid", 3)]
+    assert said.values_of_feature(A)["label"] == MARKUP
+    assert said.explanations.texts_by_feature("resid") == {3: ["mentions of dogs"]}
+    (found,) = said.explanations.of_feature(A)
+    assert found.source == "elsewhere" and said.explanations.of_feature(B) == []
+    assert [key for key, _ in said.explanation_index.find("dgos", ["resid"])] == [("resid", 3)]
 
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)

@@ -49,7 +49,7 @@ def test_every_feature_and_context_is_there(
     monkeypatch.setattr(neuronpedia_export, "CONTEXTS_PER_CHUNK", 100)
     file, heard = store.harvest(), []
     written = export_dashboards(
-        file, "resid", tmp_path, tell=lambda done, of: heard.append((done, of))
+        file, "resid", tmp_path, report_progress=lambda done, of: heard.append((done, of))
     )
     assert written.folder == tmp_path / "tiny" / "1-resid"
     assert heard == [(16, D_SAE), (32, D_SAE), (40, D_SAE)]
@@ -123,7 +123,7 @@ def test_an_interrupted_export_leaves_nothing(store: Store, tmp_path: Path) -> N
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_dashboards(store.harvest(), "resid", tmp_path / "out", tell=interrupt)
+        export_dashboards(store.harvest(), "resid", tmp_path / "out", report_progress=interrupt)
     assert not list(tmp_path.iterdir())
 
 

@@ -27,7 +27,7 @@ def experiments(tmp_path: Path) -> Experiments:
 
 def keep(experiments: Experiments, **changed: object) -> str:
     given = {"request": REQUEST, "result": RESULT, **RUN, **changed}
-    return experiments.keep("steer", **given)  # type: ignore[arg-type]
+    return experiments.save("steer", **given)  # type: ignore[arg-type]
 
 
 def test_what_is_opened_is_what_was_kept(experiments: Experiments) -> None:
@@ -42,37 +42,37 @@ def test_the_same_run_is_kept_once_and_another_apart(experiments: Experiments) -
     assert keep(experiments) == one
     assert keep(experiments, result={**RESULT, "kl": [0.2]}) != one
     assert keep(experiments, model_hash="c" * 64) != one
-    assert len(experiments.listing()) == 3
+    assert len(experiments.list_summaries()) == 3
 
 
 def test_a_note_and_deletion_are_words_beside_it(experiments: Experiments) -> None:
     one = keep(experiments)
     experiments.annotate(one, "the first that worked")
-    assert [entry.note for entry in experiments.listing()] == ["the first that worked"]
+    assert [entry.note for entry in experiments.list_summaries()] == ["the first that worked"]
     experiments.delete(one)
-    assert experiments.listing() == [] and experiments.open(one).deleted
-    assert [entry.id for entry in experiments.listing(deleted=True)] == [one]
-    experiments.delete(one, back=True)
-    assert [entry.id for entry in experiments.listing()] == [one]
+    assert experiments.list_summaries() == [] and experiments.open(one).deleted
+    assert [entry.id for entry in experiments.list_summaries(deleted=True)] == [one]
+    experiments.delete(one, restore=True)
+    assert [entry.id for entry in experiments.list_summaries()] == [one]
 
 
 def test_a_deleted_run_that_is_done_again_is_back(experiments: Experiments) -> None:
     one = keep(experiments)
     experiments.delete(one)
     assert keep(experiments) == one
-    assert [entry.id for entry in experiments.listing()] == [one]
+    assert [entry.id for entry in experiments.list_summaries()] == [one]
 
 
 def test_the_newest_comes_first(experiments: Experiments) -> None:
     kept = [keep(experiments, result={"n": n}) for n in range(4)]
-    assert [entry.id for entry in experiments.listing(2)] == kept[:1:-1]
+    assert [entry.id for entry in experiments.list_summaries(2)] == kept[:1:-1]
 
 
 def test_a_run_from_elsewhere_keeps_its_time(experiments: Experiments) -> None:
     then = datetime(2025, 3, 4, 5, 6)
     one = keep(experiments, created=then)
     assert experiments.open(one).created == then
-    assert [entry.id for entry in experiments.listing()] == [one]
+    assert [entry.id for entry in experiments.list_summaries()] == [one]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_run_from_elsewhere_keeps_its_time(experiments: Experiments) -> None:
 def test_what_cannot_be_kept_is_refused(experiments: Experiments, result: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         keep(experiments, result=result)
-    assert experiments.listing() == []
+    assert experiments.list_summaries() == []
 
 
 def test_an_unknown_id_is_said(experiments: Experiments) -> None:

@@ -119,7 +119,7 @@ def test_a_run_that_comes_out_otherwise_is_told(visit: Open, store: Path) -> Non
 def kept_as(store: Path, run: Experiment, **changed: Any) -> str:
     whole = ("harvest", "model", "model_hash", "dictionaries", "request", "result", "versions")
     given = {name: getattr(run, name) for name in whole}
-    return Experiments(Store(store).catalog).keep(run.kind, **{**given, **changed})
+    return Experiments(Store(store).catalog).save(run.kind, **{**given, **changed})
 
 
 def test_weights_that_are_not_here_leave_the_result(visit: Open, store: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_run_of_numbers_shows_single_ones_first(visit: Open, store: Path) -> N
     request = {"cases": [{"prompt": "the cat"}], "parts": ["top/3"], "how": "zero"}
     found = Experiments(Store(store).catalog)
     one = runs(store)[0]
-    name = found.keep(
+    name = found.save(
         "ablate",
         harvest=one.harvest,
         model=one.model,
@@ -196,7 +196,7 @@ def test_a_sweep_is_a_table_of_strengths(visit: Open, store: Path) -> None:
 
     one = runs(store)[0]
     edits = one.request["edits"]
-    name = Experiments(Store(store).catalog).keep(
+    name = Experiments(Store(store).catalog).save(
         "sweep",
         harvest=one.harvest,
         model=one.model,

@@ -71,7 +71,7 @@ def score(
 
 
 def texts(store: Store) -> dict[int, list[str]]:
-    return store.catalog.snapshot().explanations.texts(NAME)
+    return store.catalog.snapshot().explanations.texts_by_feature(NAME)
 
 
 def test_every_feature_is_explained_or_skipped_with_a_reason(store: Store) -> None:
@@ -81,7 +81,9 @@ def test_every_feature_is_explained_or_skipped_with_a_reason(store: Store) -> No
     assert row["n"] == len(texts(store)) > 8 and row["failed"] == 0
     assert row["n"] + sum(result["skipped"].values()) == d_sae
     assert set(result["skipped"]) == {"dead", "few", "dense"}
-    (one,) = store.catalog.snapshot().explanations.of(FeatureId(NAME, next(iter(texts(store)))))
+    (one,) = store.catalog.snapshot().explanations.of_feature(
+        FeatureId(NAME, next(iter(texts(store))))
+    )
     said = json.loads(one.provenance)
     assert (one.author, said["source"], said["job"]) == ("model", "saefari", job.id)
     assert said["harvest"] == store.harvest().record.id and len(said["shown"]) >= 5
@@ -185,7 +187,7 @@ def test_failures_are_counted_and_only_they_are_retried(store: Store) -> None:
         assert running.calls == calls + 2 and second["results"][0]["n"] == 2
         assert len(texts(store)) == n + 2
         with pytest.raises(InputError, match="Nothing failed"):
-            explain(store, f"failed:{Jobs(store.path).all()[0].id}", "asking", **given)
+            explain(store, f"failed:{Jobs(store.path).list_jobs()[0].id}", "asking", **given)
 
 
 def test_a_job_begun_again_does_what_had_failed_and_no_more(store: Store, monkeypatch) -> None:
@@ -315,7 +317,7 @@ def test_a_server_that_cannot_be_reached_fails_the_job_and_loses_nothing(
     failed = Jobs(store.path).get(job.id)
     assert failed.state == "failed"
     assert gone.base_url in failed.error and "Check that the server is running" in failed.error
-    assert failed.error in failed.log() and len(texts(store)) == 3
+    assert failed.error in failed.read_log() and len(texts(store)) == 3
     _, result = explain(store, "top:9", "asking", base_url=running.base_url, model="m")
     assert len(texts(store)) == result["results"][0]["n"] == 9 and running.calls == 9
 
@@ -342,7 +344,9 @@ def test_scores_stand_beside_labels_that_know_nothing(store: Store) -> None:
     (row,) = result["results"]
     assert (row["explainer"], row["scorer"]) == ("word", "by-hand")
     explained = texts(store)
-    scores = [s for i in explained for s in store.catalog.snapshot().scores.of(FeatureId(NAME, i))]
+    scores = [
+        s for i in explained for s in store.catalog.snapshot().scores.of_feature(FeatureId(NAME, i))
+    ]
     assert len(scores) == len(explained) and all(s.judge == "pattern" for s in scores)
     for s in scores:
         kept = read_score_details(store.catalog, s.score)
@@ -362,7 +366,7 @@ def test_the_summary_is_of_the_features_scores(store: Store) -> None:
     assert [told[end] for end in ("low", "high")] == pytest.approx(
         [row["low"], row["high"]], abs=0.02
     )
-    scores = store.catalog.snapshot().scores.every(MANY).to_pylist()
+    scores = store.catalog.snapshot().scores.of_dictionary(MANY).to_pylist()
     assert row["n"] == len(scores) > 20
     assert row["mean"] == pytest.approx(sum(s["value"] for s in scores) / len(scores))
     apart = [s["value"] - s["borrowed"] for s in scores]

@@ -122,7 +122,7 @@ def test_what_the_judge_got_wrong_is_shown_with_heat(visit: Open, store: Store) 
     score_storage.save_scores(
         store.catalog, [row(number, 4, "detection", 0.6, judged=items(store))]
     )
-    (score,) = store.catalog.snapshot().scores.of(FEATURE)
+    (score,) = store.catalog.snapshot().scores.of_feature(FEATURE)
     test = visit()
     test.button(key=f"judged_open_{score.score}").click().run()
     groups = data(test, f"judged_{score.score}")["groups"]
@@ -149,13 +149,15 @@ def test_a_person_writes_edits_and_withdraws(visit: Open, store: Store) -> None:
     field = test.text_input(key=f"explanations_own_{FEATURE}")
     assert field.value == "dogs"
     field.set_value("big dogs").run()
-    mine, first = store.catalog.snapshot().explanations.of(FEATURE)
+    mine, first = store.catalog.snapshot().explanations.of_feature(FEATURE)
     assert (mine.text, mine.explainer, mine.author) == ("big dogs", "person", "person")
     assert json.loads(mine.provenance)["from"] == number and first.text == "dogs"
-    assert store.catalog.snapshot().of(FEATURE)["label"] == "big dogs"
+    assert store.catalog.snapshot().values_of_feature(FEATURE)["label"] == "big dogs"
     assert "preferred" in words(test)
     test.button(key=f"explanation_withdraw_{number}").click().run()
-    assert [one.text for one in store.catalog.snapshot().explanations.of(FEATURE)] == ["big dogs"]
+    assert [one.text for one in store.catalog.snapshot().explanations.of_feature(FEATURE)] == [
+        "big dogs"
+    ]
     with pytest.raises(InputError, match="no explanation 99"):
         explanation_edits.withdraw_explanation(store.catalog, 99)
     with pytest.raises(InputError, match="needs words"):
@@ -164,7 +166,7 @@ def test_a_person_writes_edits_and_withdraws(visit: Open, store: Store) -> None:
 
 def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) -> None:
     store.catalog.annotate(FEATURE, "label", MARKUP)
-    (label,) = store.catalog.snapshot().sentences.of(FEATURE)
+    (label,) = store.catalog.snapshot().scorable.of_feature(FEATURE)
     score_storage.save_scores(store.catalog, [row(label.explanation, 4, "detection", 0.81)])
     test = visit()
     assert MARKUP in words(test) and "a person’s label · written" in words(test)
@@ -175,9 +177,11 @@ def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) 
     form = visit(page=session.JOBS, dictionary=NAME, start="score")
     assert form.selectbox(key="starting_whose").options == ["everybody", "person"]
     test.text_input(key=f"explanations_own_{FEATURE}").set_value(MARKUP).run()
-    assert not store.catalog.snapshot().explanations.of(FEATURE), "it is said already"
+    assert not store.catalog.snapshot().explanations.of_feature(FEATURE), "it is said already"
     test.button(key=f"explanation_withdraw_{label.explanation}").click().run()
-    assert store.catalog.snapshot().of(FEATURE) == {} and "No explanation of this" in words(test)
+    assert store.catalog.snapshot().values_of_feature(
+        FEATURE
+    ) == {} and "No explanation of this" in words(test)
 
 
 def test_who_withdraws_their_own_words_takes_the_label_back(visit: Open, store: Store) -> None:
@@ -185,7 +189,7 @@ def test_who_withdraws_their_own_words_takes_the_label_back(visit: Open, store: 
         number = said(store, f"by {writer}", writer)
         store.catalog.annotate(FEATURE, "label", f"by {writer}")
         visit().button(key=f"explanation_withdraw_{number}").click().run()
-    assert store.catalog.snapshot().of(FEATURE) == {"label": "by pattern"}
+    assert store.catalog.snapshot().values_of_feature(FEATURE) == {"label": "by pattern"}
     history = [one.value for one in store.catalog.snapshot().history(FEATURE)]
     assert history == ["by person", "", "by pattern"]
 
@@ -240,11 +244,11 @@ def test_what_did_not_come_out_is_a_sentence(visit: Open, store: Store, started)
     given = Explaining(store.harvest().record.id, NAME, "4", ("pattern",))
     job = Jobs(store.path).create("explain", given.to_json(), "x")
     with hold_job(job) as work:
-        work.end("done", result={"results": [], "skipped": {"dense": 1}})
+        work.finish("done", result={"results": [], "skipped": {"dense": 1}})
     assert "Explaining left this feature out: too few windows" in words(visit())
     job = Jobs(store.path).create("explain", given.to_json(), "x")
     with hold_job(job) as work:
-        work.end("failed", error="The server has no model 'm'.")
+        work.finish("failed", error="The server has no model 'm'.")
     assert "Explaining failed. The server has no model 'm'." in words(visit())
     shown = words(visit(page=session.JOBS))
     assert ":yellow[failed]" in shown and "The server has no model 'm'." in shown
@@ -286,7 +290,7 @@ def test_only_what_failed_is_asked_again(visit: Open, store: Store, started) -> 
     (job.folder / "features.jsonl").write_text('{"feature":4,"failed":3}\n{"feature":5}\n')
     rows = [{"explainer": "pattern", "scorer": "detection", "n": 2, "mean": None, "failed": 3}]
     with hold_job(job) as work:
-        work.end("done", result={"results": rows, "skipped": {}})
+        work.finish("done", result={"results": rows, "skipped": {}})
     test = visit(page=session.JOBS)
     test.button(key=f"retry_{job.id}").click().run()
     assert started[0][1]["features"] == "4" and started[0][1]["asking"]["again"]

@@ -21,10 +21,15 @@ def test_a_feature_that_mostly_fires_inside_another_is_its_child() -> None:
     animal, dog, verb = set(range(40)), {*range(9), 50}, set(range(60, 90))
     one = made(animal, dog, verb)
     (parent,), none = coactivation.find_relatives(one, 1, 5)
-    assert (parent.feature, parent.share, parent.back, parent.n) == (0, 0.9, 9 / 40, 10)
+    assert (
+        parent.feature,
+        parent.p_parent_given_child,
+        parent.p_child_given_parent,
+        parent.n_child,
+    ) == (0, 0.9, 9 / 40, 10)
     assert none == [] and parent.low < 0.9 < parent.high
     nobody, (child,) = coactivation.find_relatives(one, 0, 5)
-    assert nobody == [] and child.feature == 1 and child.share == 0.9
+    assert nobody == [] and child.feature == 1 and child.p_parent_given_child == 0.9
 
 
 def test_neither_twins_nor_dense_features_are_family() -> None:
@@ -49,7 +54,10 @@ def test_phi_and_r_are_those_of_dense_activations(harvested: Path) -> None:
     one, other = window_pool.read_pool(file, "relu"), window_pool.read_pool(file, "top")
     a, b = (int(np.bincount(which.feature).argmax()) for which in (one, other))
     x, y = np.zeros((2, one.n_tokens))
-    x[one.of(a)[0]], y[other.of(b)[0]] = one.of(a)[1], other.of(b)[1]
+    x[one.activations_of(a)[0]], y[other.activations_of(b)[0]] = (
+        one.activations_of(a)[1],
+        other.activations_of(b)[1],
+    )
     found = coactivation.count_coactivations(one, a, other, b)
     assert found.together == int(((x != 0) & (y != 0)).sum())
     assert found.phi == pytest.approx(np.corrcoef(x != 0, y != 0)[0, 1])

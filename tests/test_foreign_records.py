@@ -37,7 +37,7 @@ def test_places_are_read_or_refused_by_name(tmp_path: Path) -> None:
     seen = set()
     for what in spoil_file(places.path, {"hash": "folder", "other": "model@hook"}):
         try:
-            known = places.known()
+            known = places.read_all()
         except InputError as error:
             seen.add("refused")
             assert "places.json" in str(error) and "harvest again" in str(error), what
@@ -57,7 +57,7 @@ def test_a_malformed_job_is_named_and_the_others_stay(tmp_path: Path, name: str)
     refused = 0
     for what in spoil_file(job.folder / name, good):
         jobs = Jobs(tmp_path)  # nothing is kept from before
-        found = {one.id for one in jobs.all()}
+        found = {one.id for one in jobs.list_jobs()}
         assert other.id in found, what
         if job.id not in found:
             refused += 1
@@ -66,7 +66,7 @@ def test_a_malformed_job_is_named_and_the_others_stay(tmp_path: Path, name: str)
             with pytest.raises(InputError, match="cannot be read"):
                 jobs.get(job.id)
     assert refused > 50
-    assert job.id in {one.id for one in Jobs(tmp_path).all()}
+    assert job.id in {one.id for one in Jobs(tmp_path).list_jobs()}
 
 
 @pytest.mark.parametrize(

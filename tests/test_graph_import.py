@@ -89,7 +89,7 @@ def test_pins_supernodes_and_clerps_are_kept(tmp_path: Path) -> None:
     circuits = SavedCircuits(store.catalog)
     kept = circuits.open(keep_graph(store, "", "g.json", found))
     assert kept.marks.pins == found.marks.pins and kept.marks.groups == found.marks.groups
-    part = circuits.graph(kept.graph).part(SubgraphSelection())
+    part = circuits.read_graph(kept.graph).select_subgraph(SubgraphSelection())
     assert {(s, t): w for s, t, w in part.edges} == weights(found)
 
 

@@ -115,11 +115,11 @@ def test_each_kind_of_failure_is_named_where_one_looks(store: Store, capsys) -> 
 
     with serve(rule) as running:
         said = answer(words(store, running.base_url, "--yes"), capsys)
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     found = QuestionTally.from_json(job.result["questions"])
     assert found.asked == 6 and found.failed == 3 and job.state == "done"
     page = " ".join(telling.reasons(job))
-    for text in (said, job.log(), page):
+    for text in (said, job.read_log(), page):
         assert f"of {found.asked} questions" in text and "no such questions" in text
         for kind in found.failures:
             assert FAILURE_KINDS[kind].title in text and FAILURE_KINDS[kind].help in text
@@ -142,9 +142,9 @@ def test_a_job_without_one_usable_answer_fails(store: Store, command: str, fault
     assert "No question got a usable answer" in sentence and "questions" in sentence
     assert ("--retry" in sentence) == (fault is not TOO_LONG)
     assert ("the same command goes on" in sentence) == (fault is TOO_LONG)
-    newest = Jobs(store.path).all()[0]
+    newest = Jobs(store.path).list_jobs()[0]
     assert newest.state == "failed" and newest.error in sentence
-    assert not store.catalog.snapshot().scores.every(NAME).num_rows or command == "score"
+    assert not store.catalog.snapshot().scores.of_dictionary(NAME).num_rows or command == "score"
 
 
 def test_attempts_without_a_reply_are_counted_by_kind_and_apart_from_calls(
@@ -154,7 +154,7 @@ def test_attempts_without_a_reply_are_counted_by_kind_and_apart_from_calls(
     busy = Fault(503, message="Loading model")
     with serve(then([busy, busy], always(GOOD))) as running:
         data(words(store, running.base_url), capsys)
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     facts = so_far(job)
     assert facts["calls"] == 6 and facts["attempts"] == job.result["attempts"] == 8
     assert job.result["no_reply"] == facts["no_reply"]
@@ -223,8 +223,8 @@ def test_ctrl_c_stops_a_job_and_it_can_be_resumed(store: Store) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_job(job, interrupted)
     job = Jobs(store.path).get(job.id)
-    assert job.state == "stopped" and not job.alive
-    assert Jobs(store.path).renew(job).state == "queued"
+    assert job.state == "stopped" and not job.is_active
+    assert Jobs(store.path).requeue(job).state == "queued"
 
 
 class Instant:
@@ -283,7 +283,7 @@ def test_the_command_measures_the_time_on_the_jobs_own_questions(store: Store, c
     with serve(always(slow)) as running:
         data(words(store, running.base_url), capsys)
         assert running.calls == 6 and len(running.answered) == 6  # each of them once
-        (job,) = Jobs(store.path).all()
+        (job,) = Jobs(store.path).list_jobs()
         assert job.state == "done" and read_estimate(job)["seconds"] >= 6 * 0.05
         assert main(words(store, running.base_url, features="top:8")) == 0
         shown = capsys.readouterr().err
@@ -349,9 +349,9 @@ def test_a_pace_is_of_one_server_and_files_that_are_none_are_left_out(
     store: Store, running: str, capsys, tmp_path: Path
 ) -> None:
     data(words(store, running), capsys)
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     (tmp_path / "broken.duckdb").write_text("no database")
-    files = [tmp_path / "broken.duckdb", tmp_path / "absent.duckdb", job.data]
+    files = [tmp_path / "broken.duckdb", tmp_path / "absent.duckdb", job.data_path]
     found = measure_pace(files, "m", running)
     assert len(found.replies) == 6 and found.parallel == pytest.approx(1.0, abs=0.05)
     assert {one.kind for one in found.replies} == {"explain: max-activating"}

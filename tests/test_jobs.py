@@ -59,10 +59,15 @@ def begun(job: Job) -> subprocess.Popen:
 
 
 def test_a_new_job_is_queued_and_says_what_was_asked(jobs: Jobs, job: Job) -> None:
-    assert (job.state, job.kind, job.what, job.arguments) == ("queued", "count", "ten", {"to": 10})
-    assert jobs.all() == jobs.alive() == [job]
-    assert jobs.latest("count", {"to": 10}) == job
-    assert jobs.latest("count", {"to": 11}) is jobs.latest("other", {}) is None
+    assert (job.state, job.kind, job.description, job.arguments) == (
+        "queued",
+        "count",
+        "ten",
+        {"to": 10},
+    )
+    assert jobs.list_jobs() == jobs.list_active() == [job]
+    assert jobs.find_latest("count", {"to": 10}) == job
+    assert jobs.find_latest("count", {"to": 11}) is jobs.find_latest("other", {}) is None
 
 
 def test_work_is_seen_by_readers_and_ends_with_its_result(jobs: Jobs, job: Job) -> None:
@@ -75,9 +80,9 @@ def test_work_is_seen_by_readers_and_ends_with_its_result(jobs: Jobs, job: Job) 
 
     assert run_job(job, do) == "done"
     found = jobs.get(job.id)
-    assert (found.state, found.result, found.alive) == ("done", {"last": 10}, False)
+    assert (found.state, found.result, found.is_active) == ("done", {"last": 10}, False)
     assert found.started and found.ended and found.started <= found.ended
-    assert [line[20:] for line in found.log().splitlines()] == ["counting", "done"]
+    assert [line[20:] for line in found.read_log().splitlines()] == ["counting", "done"]
 
 
 def test_mistakes_and_bugs_fail_with_a_sentence_and_bugs_with_a_traceback(jobs: Jobs) -> None:
@@ -94,7 +99,7 @@ def test_mistakes_and_bugs_fail_with_a_sentence_and_bugs_with_a_traceback(jobs: 
         job = jobs.create("count", {}, "")
         assert run_job(job, do) == "failed"
         assert jobs.get(job.id).error == sentence
-        assert ("Traceback" in job.log()) is logged
+        assert ("Traceback" in job.read_log()) is logged
 
 
 def test_a_pause_holds_the_work_and_a_cancel_ends_it(jobs: Jobs, job: Job) -> None:
@@ -114,7 +119,7 @@ def test_a_pause_holds_the_work_and_a_cancel_ends_it(jobs: Jobs, job: Job) -> No
     held = len(steps)
     time.sleep(0.1)
     assert len(steps) == held
-    jobs.proceed(job)
+    jobs.unpause(job)
     until(lambda: len(steps) > held and jobs.get(job.id).state == "running")
     jobs.cancel(jobs.get(job.id))
     thread.join(20)
@@ -124,11 +129,11 @@ def test_a_pause_holds_the_work_and_a_cancel_ends_it(jobs: Jobs, job: Job) -> No
 def test_a_wish_is_shown_until_it_is_met(jobs: Jobs, job: Job) -> None:
     with hold_job(job) as work:
         jobs.pause(jobs.get(job.id))
-        assert jobs.get(job.id).asked == "pause"
+        assert jobs.get(job.id).requested_action == "pause"
         jobs.cancel(jobs.get(job.id))
-        assert jobs.get(job.id).asked == "cancel"
+        assert jobs.get(job.id).requested_action == "cancel"
         with pytest.raises(JobCancelled):
-            work.check()
+            work.check_requests()
 
 
 def test_time_left_follows_the_pace(jobs: Jobs, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,14 +155,14 @@ def test_a_pause_is_no_slowness(jobs: Jobs, job: Job, monkeypatch: pytest.Monkey
 
     def waits(_: float) -> None:
         clock[0] += 1000
-        jobs.proceed(job)
+        jobs.unpause(job)
 
     with hold_job(job) as work:
         work.progress(0, 100, "one")
         clock[0] += 10
         jobs.pause(jobs.get(job.id))
         monkeypatch.setattr(time, "sleep", waits)
-        work.check()
+        work.check_requests()
         clock[0] += 10
         work.progress(50, 100, "one")
         assert jobs.get(job.id).eta_s == pytest.approx(20)
@@ -181,8 +186,8 @@ def test_kill_9_leaves_a_lost_job_that_can_be_resumed(jobs: Jobs, job: Job) -> N
     process.wait()
     lost = jobs.get(job.id)
     assert (lost.state, lost.done, lost.total) == ("lost", 3, 10)
-    assert jobs.alive() == []
-    again = jobs.renew(lost)
+    assert jobs.list_active() == []
+    again = jobs.requeue(lost)
     assert (again.state, again.id) == ("queued", job.id)
     assert run_job(again, lambda work: {"whole": True}) == "done"
     assert jobs.get(job.id).result == {"whole": True}
@@ -195,7 +200,7 @@ def test_what_was_cancelled_goes_on_when_resumed(jobs: Jobs, job: Job) -> None:
 
     jobs.cancel(job)
     assert run_job(job, do) == "cancelled"
-    assert run_job(jobs.renew(job), do) == "done"
+    assert run_job(jobs.requeue(job), do) == "done"
 
 
 @pytest.mark.process
@@ -219,19 +224,19 @@ def test_what_ended_can_be_deleted_and_what_lives_cannot(jobs: Jobs, job: Job, s
     with pytest.raises(InputError, match="Cancel it first"):
         jobs.delete(job)
     with pytest.raises(InputError, match="nothing to resume"):
-        jobs.renew(job)
-    job.data.write_text("calls")
-    job.data.with_suffix(".duckdb.wal").write_text("what a kill left of them")
+        jobs.requeue(job)
+    job.data_path.write_text("calls")
+    job.data_path.with_suffix(".duckdb.wal").write_text("what a kill left of them")
     with hold_job(job) as work:
-        work.end(state)
+        work.finish(state)
     jobs.delete(job)
-    assert jobs.all() == []
+    assert jobs.list_jobs() == []
     assert list(jobs.path.iterdir()) == []
 
 
 def test_wishes_for_what_is_over_are_refused(jobs: Jobs, job: Job) -> None:
     with hold_job(job) as work:
-        work.end("done")
+        work.finish("done")
     with pytest.raises(InputError, match="nothing to cancel"):
         jobs.cancel(jobs.get(job.id))
 
@@ -241,7 +246,7 @@ def test_folders_that_are_no_jobs_are_passed_over(jobs: Jobs, job: Job) -> None:
     (jobs.path / "bad").mkdir()
     (jobs.path / "bad" / "job.json").write_text("{")
     (jobs.path / "bad" / "state.json").write_text("{}")
-    assert [one.id for one in jobs.all()] == [job.id]
+    assert [one.id for one in jobs.list_jobs()] == [job.id]
     with pytest.raises(InputError, match=f"No job called 'dab'.*{job.id}"):
         jobs.get("dab")
     with pytest.raises(InputError, match=r"The job bad cannot be read: job\.json is not JSON: .*"):

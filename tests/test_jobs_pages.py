@@ -73,7 +73,7 @@ def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) ->
     jobs = Jobs(store.path)
     failed, lost, queued = (jobs.create("map", GIVEN, name) for name in ("one", "two", "three"))
     with hold_job(failed) as work:
-        work.end("failed", error="Give another *dictionary*.")
+        work.finish("failed", error="Give another *dictionary*.")
     long_ago = format_timestamp(datetime.now(UTC) - timedelta(hours=1))
     write_json_file(lost.folder / "state.json", {"state": "queued", "queued": long_ago})
     test = visit(session.JOBS)
@@ -81,7 +81,7 @@ def test_every_state_has_its_words_and_its_buttons(visit: Open, store: Store) ->
         assert said in words(test)
     assert {"pause", "cancel", "resume", "delete", "log", "Start"} == set(buttons(test))
     test.button(key=f"delete_{failed.id}").click().run()
-    assert [job.id for job in jobs.all()] == [queued.id, lost.id]
+    assert [job.id for job in jobs.list_jobs()] == [queued.id, lost.id]
     test.button(key=f"cancel_{queued.id}").click().run()
     assert (queued.folder / "cancel").exists() and "cancelling" in words(test)
 
@@ -90,9 +90,9 @@ def test_what_a_job_has_made_opens_from_its_line(visit: Open, store: Store) -> N
     jobs = Jobs(store.path)
     done, failed = (jobs.create("circuit", {"harvest": "h"}, name) for name in ("one", "two"))
     with hold_job(done) as work:
-        work.end("done", result={"experiment": "e", "nodes": 3})
+        work.finish("done", result={"experiment": "e", "nodes": 3})
     with hold_job(failed) as work:
-        work.end("failed", error="No.")
+        work.finish("failed", error="No.")
     links = [one for one in visit(session.JOBS).get("page_link") if one.proto.label == "open"]
     assert [one.proto.query_string for one in links] == ["harvest=h&experiment=e"]
 
@@ -143,9 +143,9 @@ one, two = (start(Path(sys.argv[1]), "map", given, "resid").id for _ in range(2)
 assert one == two
 """
     subprocess.run([sys.executable, "-c", code, str(store.path)], check=True, timeout=60)
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     end = time.monotonic() + 60
-    while (job := Jobs(store.path).get(job.id)).alive and time.monotonic() < end:
+    while (job := Jobs(store.path).get(job.id)).is_active and time.monotonic() < end:
         time.sleep(0.1)
     assert job.state == "failed" and job.error.startswith("No harvest called 'gone'")
 
@@ -157,11 +157,11 @@ def test_without_a_map_the_page_says_how_to_get_one(
     test = visit(session.MAP, dictionary="resid")
     assert "--dictionary resid --harvest tiny-0001" in words(test)
     test.button[0].click().run()
-    (job,) = Jobs(store.path).all()
+    (job,) = Jobs(store.path).list_jobs()
     assert (job.kind, job.arguments) == ("map", GIVEN)
     assert buttons(test) == ["pause", "cancel"]
     with hold_job(job) as work:
-        work.end("failed", error="It was not to be.")
+        work.finish("failed", error="It was not to be.")
     assert "The last try was failed: It was not to be." in words(visit(session.MAP))
 
 

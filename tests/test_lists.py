@@ -38,7 +38,9 @@ def test_what_is_put_into_a_list_is_there_in_order(catalog: Catalog) -> None:
     want = [(A, ""), (B, "first\nsecond"), (C, "")]
     assert state(catalog, one) == ("<b>dogs</b> and cats", "why", False, want)
     lists = catalog.snapshot().lists
-    assert [found.id for found in lists.of(B)] == [one] and lists.of(FeatureId("x", 1)) == []
+    assert [found.id for found in lists.containing(B)] == [one] and lists.containing(
+        FeatureId("x", 1)
+    ) == []
 
 
 def test_entries_move_within_their_bounds(catalog: Catalog) -> None:
@@ -100,8 +102,8 @@ def test_a_deleted_list_comes_back_whole(catalog: Catalog) -> None:
     edits.delete_list(catalog, one)
     lists = catalog.snapshot().lists
     assert lists.current == [] and [found.id for found in lists.deleted] == [one]
-    assert lists.of(A) == [] and now(catalog, one).features == [A]
-    edits.delete_list(catalog, one, back=True)
+    assert lists.containing(A) == [] and now(catalog, one).features == [A]
+    edits.delete_list(catalog, one, restore=True)
     assert [found.id for found in catalog.snapshot().lists.current] == [one]
 
 
@@ -145,5 +147,5 @@ def test_saying_the_same_again_changes_nothing(catalog: Catalog) -> None:
     edits.add_features(catalog, one, [A])
     edits.write_note(catalog, one, A, "note ")
     edits.describe_list(catalog, one, name="dogs", description=" why")
-    edits.delete_list(catalog, one, back=True)
+    edits.delete_list(catalog, one, restore=True)
     assert catalog.snapshot().lists.history(one) == past

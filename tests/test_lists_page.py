@@ -173,12 +173,12 @@ def test_explanations_stand_on_the_page_and_become_the_label(visit: Open, store:
     assert MARKUP in words(test) and "tokens · m · neuronpedia · imported" in words(test)
     uses = [button for button in test.button if button.label == "Use as label"]
     uses[-1].click().run()
-    assert store.catalog.snapshot().of(A)["label"] == MARKUP
+    assert store.catalog.snapshot().values_of_feature(A)["label"] == MARKUP
     assert len([button for button in test.button if button.label == "Use as label"]) == 1
     test = visit()
     test.button(key="withdraw_resid_tokens_m").click().run()
     assert "2 explanations taken back." in words(test)
-    assert store.catalog.snapshot().explanations.of(A) == []
+    assert store.catalog.snapshot().explanations.of_feature(A) == []
 
 
 def test_a_search_finds_explanations_too(visit: Open, store: Store) -> None:

@@ -27,7 +27,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def expected(two: Store) -> list[np.ndarray]:
     """What each harvest's model says of a text."""
-    places, placement = two.places.known(), choose_placement()
+    places, placement = two.places.read_all(), choose_placement()
     found = [_read(LocalEngine.load(file, places, placement)) for file in two.harvests()]
     assert not np.array_equal(found[0], found[1])
     return found

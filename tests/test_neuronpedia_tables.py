@@ -267,7 +267,9 @@ def test_any_text_survives_the_importers_replacement(text: str) -> None:
 def test_sources_are_named_so_that_a_layer_is_found(store: Store) -> None:
     file = store.harvest()
     info = file.dictionary("resid")
-    assert NeuronpediaSource.of(file, info, None) == NeuronpediaSource("tiny", "1-resid")
+    assert NeuronpediaSource.for_dictionary(file, info, None) == NeuronpediaSource(
+        "tiny", "1-resid"
+    )
     for said in ("Tiny/1-mine", "tiny/mine", "tiny/x-mine", "tiny/1"):
         with pytest.raises(InputError, match="a layer's number"):
-            NeuronpediaSource.of(file, info, said)
+            NeuronpediaSource.for_dictionary(file, info, said)

@@ -51,7 +51,7 @@ def words(test: AppTest) -> str:
 
 
 def said(store: Store, feature: FeatureId = A) -> dict[str, str]:
-    return Catalog(store.catalog.path).snapshot().of(feature)
+    return Catalog(store.catalog.path).snapshot().values_of_feature(feature)
 
 
 def test_what_is_typed_is_saved_and_shown(visit: Open, store: Store) -> None:

@@ -134,7 +134,7 @@ def test_nothing_hangs_on_the_batches_and_it_comes_back_from_disk(
     store: Store, rig: Rig, tmp_path: Path
 ) -> None:
     rig.harvest(tmp_path, nulls=("pca", "random"), forward_batch=90, **PLAN)
-    other, places = Store(tmp_path).harvest(), Store(tmp_path).places.known()
+    other, places = Store(tmp_path).harvest(), Store(tmp_path).places.read_all()
     for name in (f"{MANY}~random", "top~pca", "seq~random"):
         info = other.dictionary(name)
         assert info.weights_hash == store.harvest().dictionary(name).weights_hash
@@ -169,7 +169,7 @@ def test_the_engine_reads_a_null_dictionary(tmp_path: Path) -> None:
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(tmp_path / "store")
     file = kept.harvest(harvest.id)
-    engine = LocalEngine.load(file, kept.places.known(), CPU)
+    engine = LocalEngine.load(file, kept.places.read_all(), CPU)
     sequence, name = file.sequences.flat[:32].astype(np.int64), "resid~random"
     live = engine.compute_activations(engine.text(sequence.tolist()), [name])[name]
     assert len(live.value) and (live.value > 0).all()

@@ -138,7 +138,7 @@ def copied(store: Store, tmp_path: Path) -> Store:
 
 @pytest.fixture(scope="module")
 def engine(store: Store) -> Iterator[LocalEngine]:
-    yield LocalEngine.load(store.harvest(), store.places.known(), choose_placement("cpu"))
+    yield LocalEngine.load(store.harvest(), store.places.read_all(), choose_placement("cpu"))
 
 
 def experiment(store: Store, name: str) -> Experiment:
@@ -185,20 +185,20 @@ def test_its_features_are_read(store: Store) -> None:
 
 
 def test_every_table_of_its_catalog_has_rows(store: Store) -> None:
-    with store.catalog.reading() as db:
+    with store.catalog.read_transaction() as db:
         found = {name: db.sql(f"SELECT count(*) FROM {name}").fetchall()[0][0] for name in ROWS}
     assert found == ROWS
 
 
 def test_labels_notes_and_stars_are_read(store: Store) -> None:
     said, one = store.catalog.snapshot(), FeatureId("top", 14)
-    assert said.of(one) == {
+    assert said.values_of_feature(one) == {
         "label": "naïve <b>café</b> 日本",
         "note": "first line\nsecond line",
         "star": "1",
     }
-    assert said.of(FeatureId("top", 7)) == {"label": "big cats"}
-    assert said.of(FeatureId("abs", 3)) == {"label": "signed"}
+    assert said.values_of_feature(FeatureId("top", 7)) == {"label": "big cats"}
+    assert said.values_of_feature(FeatureId("abs", 3)) == {"label": "signed"}
     assert [row.value for row in said.history(FeatureId("top", 7))] == ["cats", "big cats"]
 
 
@@ -215,8 +215,8 @@ def test_lists_are_read(store: Store) -> None:
 
 
 def test_explanations_are_read(store: Store) -> None:
-    sentences = store.catalog.snapshot().sentences
-    found = sentences.of(FeatureId("top", 34))
+    sentences = store.catalog.snapshot().scorable
+    found = sentences.of_feature(FeatureId("top", 34))
     assert [(one.text, one.explainer, one.model, one.author) for one in found] == [
         ("written by a person", "person", "", "person"),
         ("words after “the cat”", "max-activating", "m", "model"),
@@ -232,7 +232,7 @@ def test_explanations_are_read(store: Store) -> None:
 
 
 def test_scores_are_read(store: Store) -> None:
-    scores = store.catalog.snapshot().scores.of(FeatureId("top", 34))
+    scores = store.catalog.snapshot().scores.of_feature(FeatureId("top", 34))
     pattern = {(one.judge, one.explanation): one for one in scores}
     assert len(scores) == 4 and {one.scorer for one in scores} == {"detection"}
     one = pattern["pattern", 3]
@@ -256,8 +256,8 @@ def test_scores_are_read(store: Store) -> None:
 
 def test_jobs_and_their_calls_are_read(store: Store) -> None:
     jobs = Jobs(store.path)
-    assert jobs.problems() == [] and {job.state for job in jobs.all()} == {"done"}
-    found = {job.id: (job.kind, job.what, job.done) for job in jobs.all()}
+    assert jobs.problems() == [] and {job.state for job in jobs.list_jobs()} == {"done"}
+    found = {job.id: (job.kind, job.description, job.done) for job in jobs.list_jobs()}
     assert list(found.values()) == [
         ("score", "top, top:3: detection by m", 3),
         ("score", "top, top:3: detection by pattern", 3),
@@ -265,14 +265,14 @@ def test_jobs_and_their_calls_are_read(store: Store) -> None:
         ("explain", "top, top:3: pattern", 3),
         ("ablate", "a test", 42),
     ]
-    score, _, explain, _, ablate = jobs.all()
+    score, _, explain, _, ablate = jobs.list_jobs()
     assert explain.arguments["explainers"] == ["max-activating"]
     assert explain.result["explained"] == 3 and explain.result["results"][0]["tokens"] == 330
     assert score.result["questions"]["answered"] == 215
     assert score.result["questions"]["failures"]["unreadable"]["questions"] == 15
     assert ablate.result == {"experiment": "22d1dee156", "prompts": 6}
     for job, calls in ((score, 230), (explain, 3)):
-        with duckdb.connect(str(job.data), read_only=True) as db:
+        with duckdb.connect(str(job.data_path), read_only=True) as db:
             tables = ("attempt", "outcome")
             counts = [db.sql(f"SELECT count(*) FROM {name}").fetchall() for name in tables]
         assert counts == [[(calls,)]] * 2
@@ -290,8 +290,10 @@ def test_the_map_and_the_removals_are_read(store: Store) -> None:
 
 def test_circuits_have_their_graphs_and_marks(store: Store) -> None:
     circuits = SavedCircuits(store.catalog)
-    graphs = {name: circuits.graph(circuits.open(name).graph) for name in GRAPHS}
-    assert {name: (len(one.nodes()), len(one.lines())) for name, one in graphs.items()} == GRAPHS
+    graphs = {name: circuits.read_graph(circuits.open(name).graph) for name in GRAPHS}
+    assert {
+        name: (len(one.list_nodes()), len(one.list_edges())) for name, one in graphs.items()
+    } == GRAPHS
     kept = circuits.open("2653ff7554")
     assert kept.marks.pins == ("mlp/21@6",) and kept.marks.hidden == ("mlp/12@6",)
     assert kept.marks.groups == {"two of them": ("mlp/error@6", "mlp/17@6")}
@@ -300,7 +302,7 @@ def test_circuits_have_their_graphs_and_marks(store: Store) -> None:
 
 def test_experiments_are_listed(store: Store) -> None:
     kept = Experiments(store.catalog)
-    here, gone = kept.listing(), kept.listing(deleted=True)
+    here, gone = kept.list_summaries(), kept.list_summaries(deleted=True)
     assert {entry.id: entry.kind for entry in [*here, *gone]} == KINDS
     assert [entry.id for entry in gone] == [DELETED]
 
@@ -395,7 +397,7 @@ def test_a_circuit_comes_out_the_same_again(
     fresh = SavedCircuits(copied.catalog)
     graphs = [
         kept_rows(store, kept.graph),
-        kept_rows(copied, fresh.put(circuit.pop("nodes"), circuit.pop("edges"))),
+        kept_rows(copied, fresh.save_graph(circuit.pop("nodes"), circuit.pop("edges"))),
     ]
     for then, now in ((kept.experiment.result["circuit"], circuit), tuple(graphs)):
         same, said = measured_again(then, now)
@@ -406,7 +408,7 @@ def kept_rows(store: Store, graph: str) -> dict[str, list[tuple]]:
     """The nodes and edges of a graph as the catalog has them; of labels those that are tokens."""
     token = "* EXCLUDE graph REPLACE (CASE WHEN kind IN ('token', 'logit') THEN label END AS label)"
     columns = {"circuit_node": token, "circuit_edge": "* EXCLUDE graph"}
-    with store.catalog.reading() as db:
+    with store.catalog.read_transaction() as db:
         return {
             table: db.execute(
                 f"SELECT {chosen} FROM {table} WHERE graph = ? ORDER BY ALL", [graph]
@@ -421,14 +423,14 @@ def test_a_copy_takes_new_labels_lists_and_experiments(copied: Store) -> None:
     name = feature_list_edits.create_list(catalog, "a new list")
     feature_list_edits.add_features(catalog, name, [one])
     said = catalog.snapshot()
-    assert said.of(one) == {"label": "small cats"}
+    assert said.values_of_feature(one) == {"label": "small cats"}
     assert [found.name for found in said.lists.current] == ["a new list", "animals"]
     assert said.lists.get(name).features == [one]
     kept = Experiments(catalog)
-    kept.delete(DELETED, back=True)
-    assert kept.listing(deleted=True) == []
+    kept.delete(DELETED, restore=True)
+    assert kept.list_summaries(deleted=True) == []
     then = experiment(copied, "74c888fe28")
-    new = kept.keep(
+    new = kept.save(
         then.kind,
         harvest=then.harvest,
         model=then.model,
@@ -438,4 +440,4 @@ def test_a_copy_takes_new_labels_lists_and_experiments(copied: Store) -> None:
         versions=then.versions,
         result={**then.result, "another": 1},
     )
-    assert kept.listing()[0].id == new and new not in KINDS
+    assert kept.list_summaries()[0].id == new and new not in KINDS

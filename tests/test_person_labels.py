@@ -29,7 +29,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def of(catalog: Catalog) -> list[Explanation]:
-    return catalog.snapshot().sentences.of(FEATURE)
+    return catalog.snapshot().scorable.of_feature(FEATURE)
 
 
 def test_the_database_makes_the_same_label_of_a_text() -> None:
@@ -61,8 +61,8 @@ def test_a_label_is_an_explanation_by_a_person(catalog: Catalog) -> None:
     )
     assert label.explanation < 0 and label.source == "saefari" and written.text == "cats"
     said = catalog.snapshot()
-    assert said.sentences.explainers(NAME) == {"pattern", "person"}
-    assert said.explanations.texts(NAME) == {4: ["cats"]}, "exports have labels apart"
+    assert said.scorable.explainers(NAME) == {"pattern", "person"}
+    assert said.explanations.texts_by_feature(NAME) == {4: ["cats"]}, "exports have labels apart"
 
 
 def test_the_words_of_an_explanation_are_no_second_one(catalog: Catalog) -> None:
@@ -114,7 +114,7 @@ def score(store: Store, explainer: str | None = "person", features: str = "top:3
 
 
 def test_labels_are_scored_and_borrowed_like_other_explanations(store: Store) -> None:
-    words = store.catalog.snapshot().explanations.texts(NAME)
+    words = store.catalog.snapshot().explanations.texts_by_feature(NAME)
     a, b, c = words
     for feature in (a, b):
         store.catalog.annotate(FeatureId(NAME, feature), "label", f"it {words[feature][0]}")
@@ -123,7 +123,7 @@ def test_labels_are_scored_and_borrowed_like_other_explanations(store: Store) ->
     (row,) = result["results"]
     assert row["explainer"] == "person" and result["skipped"]["unexplained"] == 1
     for feature, lender in ((a, b), (b, a)):
-        (found,) = store.catalog.snapshot().scores.of(FeatureId(NAME, feature))
+        (found,) = store.catalog.snapshot().scores.of_feature(FeatureId(NAME, feature))
         null = read_score_details(store.catalog, found.score).nulls["borrowed"]
         assert (null["lender"], null["label"]) == (lender, f"it {words[lender][0]}")
         assert found.explanation < 0 and found.value is not None
@@ -131,10 +131,12 @@ def test_labels_are_scored_and_borrowed_like_other_explanations(store: Store) ->
 
 
 def test_the_newest_word_of_a_person_is_scored(store: Store) -> None:
-    feature = FeatureId(NAME, next(iter(store.catalog.snapshot().explanations.texts(NAME))))
+    feature = FeatureId(
+        NAME, next(iter(store.catalog.snapshot().explanations.texts_by_feature(NAME)))
+    )
     explanation_edits.write_explanation(store.catalog, feature, "written")
     store.catalog.annotate(feature, "label", "labelled")
     score(store)
-    (found,) = store.catalog.snapshot().scores.of(feature)
-    label, *_ = store.catalog.snapshot().sentences.of(feature)
+    (found,) = store.catalog.snapshot().scores.of_feature(feature)
+    label, *_ = store.catalog.snapshot().scorable.of_feature(feature)
     assert (label.text, label.explanation) == ("labelled", found.explanation)

@@ -117,7 +117,7 @@ def test_an_older_catalog_that_may_not_be_written_says_so(tmp_path: Path) -> Non
     reader.writable = False
     assert reader.history(FEATURE)[0].value == "dogs"
     with pytest.raises(InputError, match="an older Saefari.* once where it can be written"):  # noqa: SIM117
-        with reader.reading() as db:
+        with reader.read_transaction() as db:
             db.execute("FROM circuit_word")
 
 

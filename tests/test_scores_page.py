@@ -117,7 +117,7 @@ def test_agreement_is_of_features_that_both_have(whole: Store) -> None:
 
 def _table(store: Store):
     said = store.catalog.snapshot()
-    tables_ = {"scored": said.scores.every(NAME), "explained": said.explanations.table}
+    tables_ = {"scored": said.scores.of_dictionary(NAME), "explained": said.explanations.table}
     return store.harvest().rows(read.QUERY, [NAME], tables_)
 
 

@@ -69,7 +69,7 @@ def catalog(tmp_path: Path) -> Catalog:
 def test_a_score_comes_out_as_it_went_in(catalog: Catalog) -> None:
     (number,) = save_explanations(catalog, [said()])
     save_scores(catalog, [scored(number)])
-    (found,) = catalog.snapshot().scores.of(FEATURE)
+    (found,) = catalog.snapshot().scores.of_feature(FEATURE)
     assert (found.explanation, found.value, found.low, found.n) == (number, 0.8, 0.7, 50)
     assert (found.hard, found.borrowed, found.constant, found.failed) == (0.6, 0.5, None, 1)
     kept = read_score_details(catalog, found.score)
@@ -83,13 +83,13 @@ def test_the_newest_of_a_judge_is_in_force(catalog: Catalog) -> None:
     (number,) = save_explanations(catalog, [said()])
     save_scores(catalog, [scored(number, 0.6), scored(number, 0.7, judge="m")])
     save_scores(catalog, [scored(number, None, scorer="fuzzing"), scored(number, 0.9)])
-    found = catalog.snapshot().scores.of(FEATURE)
+    found = catalog.snapshot().scores.of_feature(FEATURE)
     assert {(s.scorer, s.judge): s.value for s in found} == {
         ("detection", "pattern"): 0.9,
         ("detection", "m"): 0.7,
         ("fuzzing", "pattern"): None,
     }
-    assert catalog.snapshot().scores.of(FeatureId("resid", 5)) == []
+    assert catalog.snapshot().scores.of_feature(FeatureId("resid", 5)) == []
 
 
 def test_the_same_sentence_keeps_its_number(catalog: Catalog) -> None:
@@ -98,14 +98,14 @@ def test_the_same_sentence_keeps_its_number(catalog: Catalog) -> None:
     )
     again = save_explanations(catalog, [said("c"), said("b")])
     assert first[0] == first[2] and len({*first, *again}) == 4 and again[1] == first[1]
-    assert [e.text for e in catalog.snapshot().explanations.of(FEATURE)] == ["c", "b", "a"]
+    assert [e.text for e in catalog.snapshot().explanations.of_feature(FEATURE)] == ["c", "b", "a"]
 
 
 def test_nothing_is_half_kept(catalog: Catalog) -> None:
     (number,) = save_explanations(catalog, [said()])
     with pytest.raises(ValueError, match="JSON"):
         save_scores(catalog, [scored(number), scored(number, detail={"x": float("nan")})])
-    assert catalog.snapshot().scores.of(FEATURE) == []
+    assert catalog.snapshot().scores.of_feature(FEATURE) == []
     assert save_explanations(catalog, []) == [] and save_scores(catalog, []) is None
 
 
@@ -126,7 +126,7 @@ def test_the_tables_score_is_that_of_a_persons_own_label(tmp_path: Path) -> None
     save_scores(store.catalog, [scored(number, 0.9)])
     store.catalog.annotate(FEATURE, "label", "in my words")
     assert in_table(store) == 0.9
-    label, _ = store.catalog.snapshot().sentences.of(FEATURE)
+    label, _ = store.catalog.snapshot().scorable.of_feature(FEATURE)
     save_scores(store.catalog, [scored(label.explanation, 0.6)])
     assert in_table(store) == 0.6
     store.catalog.annotate(FEATURE, "label", "")
@@ -173,4 +173,4 @@ def test_what_is_read_is_read_once(catalog: Catalog) -> None:
     first = catalog.snapshot()
     catalog.annotate(FEATURE, "star", "1")
     assert catalog.snapshot() is not first and catalog.snapshot().scores is first.scores
-    assert isinstance(first.scores.of(FEATURE)[0], ExplanationScore)
+    assert isinstance(first.scores.of_feature(FEATURE)[0], ExplanationScore)

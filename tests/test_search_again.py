@@ -53,7 +53,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="module")
 def engine(store: Store) -> Iterator[LocalEngine]:
     (file,) = store.harvests()
-    yield LocalEngine.load(file, store.places.known(), choose_placement("cpu"))
+    yield LocalEngine.load(file, store.places.read_all(), choose_placement("cpu"))
 
 
 @pytest.fixture(scope="module", params=list(REQUESTS))
@@ -87,7 +87,7 @@ def test_it_comes_out_the_same(kept: Experiment, engine: LocalEngine, store: Sto
 def test_its_script_prints_the_same(
     kept: Experiment, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = as_python(kept, store.places.known(), store.path)
+    script = as_python(kept, store.places.read_all(), store.path)
     exec(compile(script, "snippet", "exec"), {"__name__": "__main__"})
     second = json.loads(capsys.readouterr().out)
     assert again.measured_again(kept.result, second)[0]

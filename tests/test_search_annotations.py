@@ -26,22 +26,27 @@ def catalog(tmp_path: Path) -> Catalog:
 
 def test_a_snapshot_is_what_the_catalog_says(catalog: Catalog) -> None:
     said = catalog.snapshot()
-    assert said.of(A) == {"label": "pets", "star": "1"} and said.of(B) == {}
-    assert said.values("resid", "label").to_pylist() == [{"feature": 1, "value": "pets"}]
+    assert (
+        said.values_of_feature(A) == {"label": "pets", "star": "1"}
+        and said.values_of_feature(B) == {}
+    )
+    assert said.values_of_kind("resid", "label").to_pylist() == [{"feature": 1, "value": "pets"}]
     assert said.history(A) == catalog.history(A) and len(said.history(B)) == 2
 
 
 def test_a_snapshot_is_kept_until_the_file_changes(catalog: Catalog) -> None:
     first = catalog.snapshot()
-    assert catalog.snapshot() is first and catalog.last_seen() is first
+    assert catalog.snapshot() is first and catalog.last_snapshot() is first
     Catalog(catalog.path).annotate(B, "note", "of another process")
-    assert catalog.snapshot().of(B) == {"note": "of another process"}
-    assert first.of(B) == {}
+    assert catalog.snapshot().values_of_feature(B) == {"note": "of another process"}
+    assert first.values_of_feature(B) == {}
 
 
 def test_no_catalog_is_an_empty_snapshot(tmp_path: Path) -> None:
     catalog = Catalog(tmp_path / "none.duckdb")
-    assert catalog.snapshot().of(A) == {} and catalog.last_seen().history(A) == []
+    assert (
+        catalog.snapshot().values_of_feature(A) == {} and catalog.last_snapshot().history(A) == []
+    )
     assert not catalog.path.exists()
 
 
@@ -50,12 +55,12 @@ def test_a_damaged_catalog_leaves_what_was_last_seen(catalog: Catalog) -> None:
     catalog.path.write_bytes(b"not a database at all" * 500)
     with pytest.raises(InputError, match="is not a catalog of Saefari"):
         catalog.snapshot(0.1)
-    assert catalog.last_seen().of(A) == {"label": "pets", "star": "1"}
+    assert catalog.last_snapshot().values_of_feature(A) == {"label": "pets", "star": "1"}
 
 
 def test_a_read_only_catalog_gives_a_snapshot(catalog: Catalog) -> None:
     reader = Catalog(catalog.path)
     reader.writable = False
-    assert reader.snapshot().of(A)["label"] == "pets"
+    assert reader.snapshot().values_of_feature(A)["label"] == "pets"
     with duckdb.connect(str(catalog.path), read_only=True):
-        assert reader.snapshot().of(A)["label"] == "pets"
+        assert reader.snapshot().values_of_feature(A)["label"] == "pets"

@@ -37,8 +37,8 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def run(path: Path) -> Job:
     jobs = Jobs(path)
-    job = jobs.latest("series", {}) or jobs.create("series", series.arguments(STEPS), "three")
-    job = jobs.renew(job) if job.state == "failed" else job
+    job = jobs.find_latest("series", {}) or jobs.create("series", series.arguments(STEPS), "three")
+    job = jobs.requeue(job) if job.state == "failed" else job
     run_job(job, lambda work: series.do(Store(path), work))
     return jobs.get(job.id)
 
@@ -57,5 +57,5 @@ def test_a_cancel_reaches_the_job_at_work(tmp_path: Path, monkeypatch: pytest.Mo
     whole = jobs.create("series", series.arguments(STEPS), "three")
     monkeypatch.setattr(starting, "spawn", lambda *_: jobs.cancel(whole))
     run_job(whole, lambda work: series.do(Store(tmp_path), work))
-    (child,) = [job for job in jobs.all() if job.kind == "map"]
-    assert jobs.get(whole.id).state == "cancelled" and child.asked == "cancel"
+    (child,) = [job for job in jobs.list_jobs() if job.kind == "map"]
+    assert jobs.get(whole.id).state == "cancelled" and child.requested_action == "cancel"

@@ -202,7 +202,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> tuple[LocalEngine, Harve
     assert list(harvest.run()) and harvest.outcome == "published"
     kept = Store(folder / "store")
     file = kept.harvest(harvest.id)
-    return LocalEngine.load(file, kept.places.known(), CPU), file
+    return LocalEngine.load(file, kept.places.read_all(), CPU), file
 
 
 def test_the_engine_refuses_it_and_serves_the_others(

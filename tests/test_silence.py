@@ -48,9 +48,11 @@ def test_too_few_silent_windows_in_either_split_are_too_few(file: HarvestFile) -
     ]
     empty = np.array([], dtype=int)
     one = WindowPool(8 * len(windows), empty, empty, empty.astype(float), 1, windows)
-    assert not silent_windows.find_silent_windows(one, 0, file.sequences, np.array([0])).too_few()
+    assert not silent_windows.find_silent_windows(
+        one, 0, file.sequences, np.array([0])
+    ).has_too_few()
     one = replace(one, token=np.array([8]), feature=np.array([0]), value=np.array([1.0]))
-    assert silent_windows.find_silent_windows(one, 0, file.sequences, np.array([0])).too_few()
+    assert silent_windows.find_silent_windows(one, 0, file.sequences, np.array([0])).has_too_few()
 
 
 @pytest.mark.parametrize("pack", [False, True])

@@ -146,7 +146,9 @@ def test_the_scale_is_of_the_run_and_outlives_its_process(tmp_path) -> None:
         play("simulation", judge(9, two_tokens), even(), scale=first)
         again = jobs_scoring.scale_of_run(work)
     assert first.decided == again.decided == NUMBERS
-    assert "tokens" in jobs_scoring.read_scale(job)["reason"] and "simulation reads" in job.log()
+    assert (
+        "tokens" in jobs_scoring.read_scale(job)["reason"] and "simulation reads" in job.read_log()
+    )
     # another tokenizer, or a window without a ten, no longer decides
     found = play("simulation", judge(9, one_token), even(), scale=again)
     assert found.detail["scale"] == NUMBERS and values(found) == {0.0, 9.0, 10.0}

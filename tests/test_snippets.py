@@ -27,7 +27,7 @@ def test_it_prints_the_same_texts(
     kept: tuple[Experiment, Store], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, store = kept
-    run(as_python(experiment, store.places.known(), store.path))
+    run(as_python(experiment, store.places.read_all(), store.path))
     rows = experiment.result["rows"]
     want = "".join(f"{name}: {row['end']['text']!r}\n" for name, row in rows.items())
     assert capsys.readouterr().out == want
@@ -36,7 +36,7 @@ def test_it_prints_the_same_texts(
 
 def test_other_weights_are_refused(kept: tuple[Experiment, Store]) -> None:
     experiment, store = kept
-    places = store.places.known()
+    places = store.places.read_all()
     hashes = dict.fromkeys(experiment.dictionaries, "0" * 64)
     script = as_python(replace(experiment, dictionaries=hashes), places, store.path)
     script = script.replace(

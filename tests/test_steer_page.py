@@ -142,7 +142,7 @@ def test_a_kept_contrast_opens_on_its_own_tab(visit: Open, store: Path) -> None:
     }
     (file,) = Store(store).harvests()
     hashes = {"relu": file.dictionaries["relu"].weights_hash}
-    name = Experiments(Store(store).catalog).keep(
+    name = Experiments(Store(store).catalog).save(
         "contrast",
         harvest=file.record.id,
         model="m",

@@ -212,13 +212,13 @@ def test_work_in_another_process_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("index", [D_SAE, 10**12])
 def test_a_feature_out_of_range(store: Store, index: int) -> None:
     with pytest.raises(InputError) as error:
-        store.find(FeatureId("resid", index))
+        store.find_harvest(FeatureId("resid", index))
     says(error, f"There is no feature resid/{index}: resid has features 0 to 39.")
 
 
 def test_a_dictionary_or_harvest_that_is_unknown(store: Store) -> None:
     with pytest.raises(InputError) as error:
-        store.find(FeatureId("resd", 1))
+        store.find_harvest(FeatureId("resd", 1))
     says(
         error,
         f"No harvest in {store.path} has a dictionary called 'resd'. Did you mean 'resid'? "
@@ -243,8 +243,8 @@ def test_the_newest_harvest_that_has_the_dictionary_answers(store: Store) -> Non
         "DELETE FROM dictionary WHERE dictionary = 'abs'",
     )
     assert store.harvest().record.id == "newer"
-    assert store.find(FeatureId("resid", 1)).record.id == "newer"
-    assert store.find(FeatureId("abs", 1)).record.id == "tiny-0001"
+    assert store.find_harvest(FeatureId("resid", 1)).record.id == "newer"
+    assert store.find_harvest(FeatureId("abs", 1)).record.id == "tiny-0001"
 
 
 def test_a_harvest_dropped_in_or_deleted_is_seen_and_files_open_once(store: Store) -> None:
@@ -285,10 +285,10 @@ def test_the_table_filters_sorts_and_pages(store: Store) -> None:
 def test_around_a_peak_stays_inside_its_sequence(store: Store) -> None:
     file = store.harvest()
     for context in file.contexts(FeatureId("abs", 2)):
-        begin, tokens = file.around(context, 1000, 1000)
+        begin, tokens = file.tokens_around(context, 1000, 1000)
         assert begin == 0
         assert tokens.tolist() == file.sequences.tokens(context.sequence).tolist()
-        begin, tokens = file.around(context, 2, 1)
+        begin, tokens = file.tokens_around(context, 2, 1)
         assert begin == max(context.peak - 2, 0) and tokens[-1] in file.sequences.tokens(
             context.sequence
         )

@@ -56,14 +56,14 @@ def test_bounds_hold_at_both_ends_and_an_open_end_is_open(stored) -> None:
 
 def test_labels_filter_and_sort_in_any_case(stored) -> None:
     file, said = stored
-    found = order_features(file, "resid", FeatureQuery(says="pArk", order="label"), said)
+    found = order_features(file, "resid", FeatureQuery(name_contains="pArk", order="label"), said)
     assert found.tolist() == [9, 4]
-    labelled = FeatureQuery(having=("label",), order="label", descending=True)
+    labelled = FeatureQuery(required_annotations=("label",), order="label", descending=True)
     assert order_features(file, "resid", labelled, said).tolist() == [4, 2, 9]
-    assert order_features(file, "resid", FeatureQuery(having=("label", "star")), said).tolist() == [
-        9
-    ]
-    assert len(order_features(file, "resid", FeatureQuery(having=("label",)))) == 0
+    assert order_features(
+        file, "resid", FeatureQuery(required_annotations=("label", "star")), said
+    ).tolist() == [9]
+    assert len(order_features(file, "resid", FeatureQuery(required_annotations=("label",)))) == 0
 
 
 def test_an_explanation_stands_where_nobody_gave_a_label(tmp_path: Path) -> None:
@@ -87,20 +87,27 @@ def test_an_explanation_stands_where_nobody_gave_a_label(tmp_path: Path) -> None
     file, said = store.harvest(), store.catalog.snapshot()
     named = read_feature_rows(file, "resid", [7, 4, 1, 0], ["feature", "label"], said)
     assert named.column("label").to_pylist() == ["abc", "Park", "zoo", None]
-    assert [said.called.of(("resid", i)) for i in (7, 4, 1, 0)] == ["abc", "Park", "zoo", ""]
-    assert [said.called.short(("resid", i)) for i in (7, 0)] == ["abc", ""]
+    assert [said.feature_names.name_of(("resid", i)) for i in (7, 4, 1, 0)] == [
+        "abc",
+        "Park",
+        "zoo",
+        "",
+    ]
+    assert [said.feature_names.short_name_of(("resid", i)) for i in (7, 0)] == ["abc", ""]
     assert order_features(file, "resid", FeatureQuery(order="label"), said)[:3].tolist() == [
         7,
         4,
         1,
     ]
-    assert order_features(file, "resid", FeatureQuery(says="ZO"), said).tolist() == [1]
-    assert order_features(file, "resid", FeatureQuery(having=("label",)), said).tolist() == [4]
+    assert order_features(file, "resid", FeatureQuery(name_contains="ZO"), said).tolist() == [1]
+    assert order_features(
+        file, "resid", FeatureQuery(required_annotations=("label",)), said
+    ).tolist() == [4]
 
 
 def test_only_some_features(stored) -> None:
     file, said = stored
-    wanted = FeatureQuery(among=(30, 3, 12), order="n_active", descending=True)
+    wanted = FeatureQuery(only_features=(30, 3, 12), order="n_active", descending=True)
     assert order_features(file, "resid", wanted, said).tolist() == [30, 12, 3]
 
 
@@ -115,7 +122,7 @@ def test_a_pages_rows_come_in_the_order_asked_for(stored) -> None:
     held = file.feature_table("resid").column("max_act").to_pylist()
     assert page.column("max_act").to_pylist() == [held[i] for i in asked]
     assert page.column("promoted").to_pylist() == [[2, 3, 8]] * 4
-    assert read_feature_rows(file, "resid", [], said=said).num_rows == 0
+    assert read_feature_rows(file, "resid", [], annotations=said).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,7 @@ def test_a_pages_rows_come_in_the_order_asked_for(stored) -> None:
     [
         (FeatureQuery((("densty", 0, 1),)), "Did you mean 'density'"),
         (FeatureQuery(order="promoted"), "No column to sort by called 'promoted'"),
-        (FeatureQuery(having=("note",)), "Features cannot be filtered by 'note'"),
+        (FeatureQuery(required_annotations=("note",)), "Features cannot be filtered by 'note'"),
     ],
 )
 def test_mistakes_are_sentences(stored, wanted: FeatureQuery, sentence: str) -> None:

@@ -73,7 +73,7 @@ def waiting() -> Answer | None:
     found = job()
     if found is None:
         return None
-    if found.alive:
+    if found.is_active:
         watching.watch(found.id)
         return None
     if found.state != "done":

@@ -211,7 +211,7 @@ def named(place: Place) -> None:
 def meaning(place: Place, feature: FeatureId) -> str:
     """A label, else the tokens that a feature promotes; nothing where it is not there."""
     pair = (feature.dictionary, feature.index)
-    label = annotations.read().annotations.called.short(pair)
+    label = annotations.read().annotations.feature_names.short_name_of(pair)
     if label:
         return label
     found = read_promoted_tokens(place.file, [pair], 3).get(pair, [])
@@ -237,8 +237,8 @@ def search(place: Place) -> None:
         "all",
         place.file,
         list(place.file.dictionaries),
-        said.labels,
-        said.explained,
+        said.label_index,
+        said.explanation_index,
     )
     if not found:
         st.caption("Nothing was found. Try a shorter word.")

@@ -81,7 +81,7 @@ def told(place: Place, part: str) -> str:
     """A feature's label or tokens; nothing for other parts, nor where it is not there."""
     feature = ModelPart.parse(part).feature
     try:
-        return meaning(place, place.file.check(feature)) if feature else ""
+        return meaning(place, place.file.check_feature(feature)) if feature else ""
     except InputError:
         return ""
 

@@ -160,12 +160,12 @@ def table(place: Place, result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def told(place: Place, rows: list[Mapping[str, Any]]) -> dict[str, str]:
     """Labels, else promoted tokens, of the first rows."""
-    called, text = annotations.read().annotations.called, place.file.vocabulary.text
+    called, text = annotations.read().annotations.feature_names, place.file.vocabulary.text
     there = [r for r in rows if r["dictionary"] in place.file.dictionaries]
     pairs = list({(r["dictionary"], r["feature"]) for r in there if r["feature"] is not None})
     tokens = read_promoted_tokens(place.file, pairs, 3)
     return {
-        f"{name}/{index}": called.short((name, index))
+        f"{name}/{index}": called.short_name_of((name, index))
         or " ".join(visible(text(t)).strip() for t in tokens.get((name, index), []))
         for name, index in pairs
     }
@@ -207,7 +207,7 @@ def take(names: list[str]) -> None:
 def words(place: Place, feature: FeatureId) -> str:
     """A feature's label or tokens, as far as the harvest knows it."""
     try:
-        return meaning(place, place.file.check(feature))
+        return meaning(place, place.file.check_feature(feature))
     except InputError:
         return ""
 

@@ -138,7 +138,7 @@ def contexts(place: Place) -> tuple[PromptCase, ...]:
     name = value("of") or next((p for p in value("parts") if ModelPart.parse(p).feature), "")
     if not name:
         raise InputError("Name the feature whose contexts are meant, as DICTIONARY/INDEX.")
-    feature = place.file.check(FeatureId.parse(name))
+    feature = place.file.check_feature(FeatureId.parse(name))
     found: dict[int, PromptCase] = {}
     for one in sorted(place.file.contexts(feature), key=lambda c: -abs(c.value)):
         tokens = place.file.sequences.tokens(one.sequence)[: one.start + one.length].tolist()

@@ -36,7 +36,7 @@ HEADS = [
 def found(place: Place) -> Experiment | None:
     """The run that the URL names, else the newest of this harvest; a picker between them."""
     store = Experiments(session.store().catalog)
-    runs = [run for run in store.listing() if run.kind == "clusters"]
+    runs = [run for run in store.list_summaries() if run.kind == "clusters"]
     mine = [run.id for run in runs if run.harvest == place.file.record.id][:LISTED]
     wanted = st.query_params.get("experiment")
     if wanted is None and not mine:

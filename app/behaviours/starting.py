@@ -96,10 +96,10 @@ def start(place: Place) -> None:
 
 def under_way(place: Place) -> None:
     """A job of this harvest that is alive, or failed last."""
-    latest = Jobs(session.store().path).latest("clusters", {"harvest": place.file.record.id})
+    latest = Jobs(session.store().path).find_latest("clusters", {"harvest": place.file.record.id})
     if latest is None:
         return
-    if latest.alive:
+    if latest.is_active:
         st.fragment(_watch, run_every=1.5)(latest.id)
     elif latest.error:
         st.markdown(f":orange[{session.literal(latest.error)}]")
@@ -107,7 +107,7 @@ def under_way(place: Place) -> None:
 
 def _watch(job_id: str) -> None:
     job = Jobs(session.store().path).get(job_id)
-    if not job.alive:
+    if not job.is_active:
         st.rerun()
     share = min(job.done / job.total, 1.0) if job.total else 0.0
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):

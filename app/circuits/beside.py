@@ -47,7 +47,7 @@ def draw(place: Place, found: Open, part: CircuitSubgraph, names: dict[str, str]
 def strongest(found: Open, part: CircuitSubgraph, names: dict[str, str]) -> None:
     """In place of a selection: the strongest nodes, as a table of links."""
     st.subheader("Strongest nodes", anchor=False)
-    nodes = part.judged[:16]
+    nodes = part.ablatable_nodes[:16]
     value = "score" if found.circuit.method == "head-codes" else "effect"
     rows = [(n.id, line(found, n, names), n.effect) for n in nodes]
     table("circuits_strongest", found, ("node", value), rows, measured_column(nodes))
@@ -99,7 +99,7 @@ def links(here: Place, index: int) -> None:
 def feature(here: Place, id: FeatureId) -> None:
     """Panels of the feature page."""
     try:
-        here.file.check(id)
+        here.file.check_feature(id)
     except InputError as error:
         st.caption(session.literal(str(error)))
         return
@@ -118,7 +118,7 @@ def neighbours(found: Open, node: GraphNode, names: dict[str, str]) -> None:
     ways: tuple[tuple[str, Literal["up", "down"]], ...] = (("from", "up"), ("to", "down"))
     held = found.graph.stability
     for title, way in ways:
-        near = found.graph.beside(node.id, way, NEIGHBOURS)
+        near = found.graph.neighbours(node.id, way, NEIGHBOURS)
         if near:
             rows = [(id, line(found, found.nodes[id], names), weight) for id, weight in near]
             ends = [(id, node.id) if way == "up" else (node.id, id) for id, _ in near]

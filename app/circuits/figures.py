@@ -28,12 +28,12 @@ HELD = "with attention patterns and norms held"
 
 def draw(found: Open, part: CircuitSubgraph, measured: Measured) -> None:
     """One line; hover tells what each is. `measured`: of what is shown, when it is there."""
-    n = len(part.judged)
+    n = len(part.ablatable_nodes)
     parts = [
         *scores(found),
         f"**faithfulness** {faithfulness(found, n, measured)}",
         *([f"**error share** {shown}"] if (shown := errors(part)) != ABSENT else []),
-        f"**nodes** {count(n)} of {count(found.graph.judged)}",
+        f"**nodes** {count(n)} of {count(found.graph.n_ablatable)}",
         *stable(found, part),
         *effect_agreement(found.circuit.effect_check),
     ]
@@ -171,7 +171,7 @@ def whole_of(name: str) -> str | None:
 def errors(part: CircuitSubgraph) -> str:
     """The largest of any dictionary's."""
     whole, wrong = defaultdict(float), defaultdict(float)
-    for node in part.judged:
+    for node in part.ablatable_nodes:
         # An MLP that no dictionary reads is nothing but error: it would drown what is asked here.
         if node.dictionary and node.effect is not None and whole_of(node.dictionary) is None:
             whole[node.dictionary] += abs(node.effect)

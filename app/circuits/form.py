@@ -238,7 +238,7 @@ def under_way() -> str:
     except InputError:  # deleted elsewhere
         st.session_state.pop(JOB)
         return ""
-    if found.alive:
+    if found.is_active:
         watching.watch(found.id)
         return ""
     st.session_state.pop(JOB)

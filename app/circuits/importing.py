@@ -34,7 +34,7 @@ def open_file(path: Path) -> IO[bytes]:
 def keep_graph(store: Store, harvest: str, file: str, found: ImportedGraph) -> str:
     """Keep an imported graph with its marks; its id. `file` is the file's name."""
     circuits = SavedCircuits(store.catalog)
-    id = circuits.keep(
+    id = circuits.save(
         found.circuit.to_json(),
         harvest=harvest,
         model=found.circuit.model,
@@ -43,6 +43,6 @@ def keep_graph(store: Store, harvest: str, file: str, found: ImportedGraph) -> s
         request={"file": file, "slug": found.slug},
         versions={},
     )
-    circuits.mark(id, "pins", list(found.marks.pins))
-    circuits.mark(id, "groups", {name: list(ids) for name, ids in found.marks.groups.items()})
+    circuits.write_mark(id, "pins", list(found.marks.pins))
+    circuits.write_mark(id, "groups", {name: list(ids) for name, ids in found.marks.groups.items()})
     return id

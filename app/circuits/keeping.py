@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def keep(store: Store, harvest: str, live: "LocalEngine", asked: Asked, circuit: Circuit) -> str:
     """Its id. InputError where the store may not be written."""
     used = [name for name in circuit.dictionaries if name in live.dictionaries]
-    return SavedCircuits(store.catalog).keep(
+    return SavedCircuits(store.catalog).save(
         circuit.to_json(),
         harvest=harvest,
         model=live.lm.name,

@@ -28,14 +28,18 @@ def one(place: Place, found: Open, node: GraphNode) -> None:
                 button("hide", hide, found, [id])
         title = named(node)
         button(
-            "upstream", chosen.mark, found.id, f"upstream of {title}", found.graph.around(id, "up")
+            "upstream",
+            chosen.mark,
+            found.id,
+            f"upstream of {title}",
+            found.graph.connected_nodes(id, "up"),
         )
         button(
             "downstream",
             chosen.mark,
             found.id,
             f"downstream of {title}",
-            found.graph.around(id, "down"),
+            found.graph.connected_nodes(id, "down"),
         )
         read = node.dictionary in found.circuit.dictionaries and node.kind in ("feature", "error")
         if read and not measuring.why_not(place, found, "nodes"):
@@ -68,9 +72,10 @@ def joined(place: Place, found: Open, ids: Sequence[str]) -> list[str]:
     """Source and target of the edge between two nodes, if there is one that can be checked."""
     if measuring.why_not(place, found, "edges"):
         return []
-    places = {found.graph.place(id): id for id in ids}
+    places = {found.graph.node_number(id): id for id in ids}
     return next(
-        ([places[a], places[b]] for a, b, _ in found.graph.lines() if {a, b} == places.keys()), []
+        ([places[a], places[b]] for a, b, _ in found.graph.list_edges() if {a, b} == places.keys()),
+        [],
     )
 
 
@@ -135,7 +140,7 @@ def hide(found: Open, ids: Sequence[str]) -> None:
 
 def path(found: Open, a: str, b: str) -> None:
     """Callback: mark the strongest way between two nodes."""
-    ids = found.graph.path(a, b)
+    ids = found.graph.strongest_path(a, b)
     ends = f"{named(found.nodes[a])} and {named(found.nodes[b])}"
     chosen.mark(found.id, f"path between {ends}" if ids else f"no path between {ends}", ids)
 

@@ -118,7 +118,7 @@ def view(place: Place, found: Open, part: CircuitSubgraph) -> SubcircuitFigures 
         engine = engine_of(place, found)
         if engine is None:
             return None
-        ids = tuple(sorted(node.id for node in part.judged))
+        ids = tuple(sorted(node.id for node in part.ablatable_nodes))
         return result(found, "view", ids, engine)
     except InputError as error:
         return str(error)

@@ -21,8 +21,8 @@ def names(place: Place, nodes: Iterable[GraphNode]) -> dict[str, str]:
         for n in nodes
         if n.kind == "feature" and n.feature is not None and n.dictionary in place.file.dictionaries
     }
-    labels = annotations.read().annotations.labels
-    said = {one: labels.of(feature) for one, feature in features.items()}
+    labels = annotations.read().annotations.label_index
+    said = {one: labels.label_of(feature) for one, feature in features.items()}
     rest = [feature for one, feature in features.items() if not said[one]]
     found = read_promoted_tokens(place.file, list(dict.fromkeys(rest)), TOKENS) if rest else {}
     text = place.file.vocabulary.text

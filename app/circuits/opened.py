@@ -56,7 +56,7 @@ def named(place: Place) -> Open | None:
         st.query_params.pop("dictionary", None)
         st.rerun()
     if st.session_state.get(MARKS, ("",))[0] != name:
-        st.session_state[MARKS] = (name, SavedCircuits(session.store().catalog).marks(name))
+        st.session_state[MARKS] = (name, SavedCircuits(session.store().catalog).read_marks(name))
     record = {**kept.experiment.result["circuit"], "nodes": [], "edges": []}
     graph = _graph(kept.graph, str(session.store().path))
     return Open(kept.experiment, Circuit.from_json(record), graph, st.session_state[MARKS][1])
@@ -69,18 +69,18 @@ def _kept(name: str, _store: str) -> SavedCircuit:
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _graph(name: str, _store: str) -> CircuitGraph:
-    return SavedCircuits(session.store().catalog).graph(name)
+    return SavedCircuits(session.store().catalog).read_graph(name)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
 def _nodes(_graph: CircuitGraph, name: str) -> dict[str, GraphNode]:
-    return {one.id: one for one in _graph.nodes()}
+    return {one.id: one for one in _graph.list_nodes()}
 
 
 def mark(experiment: str, kind: MarkKind, value: Any) -> None:
     """Callback: mark nodes in the catalog and on the page; where that fails, say why."""
     try:
-        SavedCircuits(session.store().catalog).mark(experiment, kind, value)
+        SavedCircuits(session.store().catalog).write_mark(experiment, kind, value)
     except InputError as error:
         st.session_state[PROBLEM] = str(error)
         return

@@ -36,7 +36,7 @@ def draw(place: Place, found: Open) -> None:
     with above:
         pruned = pruning.draw(found)
     what, also = chosen.marked(found)
-    part = found.graph.part(pruned.choice(found, [*also, *plain(chosen.ids(found))]))
+    part = found.graph.select_subgraph(pruned.choice(found, [*also, *plain(chosen.ids(found))]))
     with above:
         measured = measuring.view(place, found, part)
         figures.draw(found, part, measured)
@@ -117,7 +117,7 @@ def drawn(
         selected=chosen.ids(found),
         marked=marked,
         dark=st.context.theme.type == "dark",
-        said=picture.sentence(part, found.graph.judged, found.graph.edges),
+        said=picture.sentence(part, found.graph.n_ablatable, found.graph.n_edges),
     )
     graph.graph(
         key=chosen.GRAPH,

@@ -83,7 +83,7 @@ def node(
         f"effect {signed(n.effect, 3)}" if n.effect is not None else "",
         worth(n),
         where,
-        "" if n.inside else "left out by the pruning",
+        "" if n.in_circuit else "left out by the pruning",
     ]
     return {
         "id": n.id,
@@ -92,7 +92,7 @@ def node(
         "y": at[1],
         "size": size(n.effect, largest),
         "sign": -1 if (n.effect or 0) < 0 else 1,
-        "inside": n.inside,
+        "inside": n.in_circuit,
         "pinned": pinned,
         "name": cut(brief(n, name), TARGET if n.kind == "logit" else NAME),
         "title": title,
@@ -194,9 +194,9 @@ def palette(dark: bool) -> dict[str, str]:
 
 def sentence(part: CircuitSubgraph, nodes: int, edges: int) -> str:
     """What of the circuit is shown."""
-    errors = sum(n.kind == "error" for n in part.judged)
+    errors = sum(n.kind == "error" for n in part.ablatable_nodes)
     return (
-        f"{count(len(part.judged))} of {plural(nodes, 'node')}"
+        f"{count(len(part.ablatable_nodes))} of {plural(nodes, 'node')}"
         + (f", {plural(errors, 'error term')} among them" if errors else "")
         + f" · {count(len(part.edges))} of {plural(edges, 'edge')}"
     )

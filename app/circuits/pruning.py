@@ -71,7 +71,7 @@ class Pruning:
 
 def steps(found: Open) -> list[int]:
     """The numbers of nodes that one can choose: usual ones, those of the curves, and all."""
-    most = min(found.graph.judged, MAX_NODES)
+    most = min(found.graph.n_ablatable, MAX_NODES)
     measured = {point.nodes for point in found.circuit.curves}
     return sorted({n for n in (*STEPS, *measured, most) if n <= most})
 

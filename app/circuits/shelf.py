@@ -14,7 +14,11 @@ LONGEST = 70
 
 def draw(place: Place, waited_for: bool = False) -> None:
     """The table; where there is none and none is waited for, the next step."""
-    runs = [run for run in Experiments(session.store().catalog).listing() if run.kind == "circuit"]
+    runs = [
+        run
+        for run in Experiments(session.store().catalog).list_summaries()
+        if run.kind == "circuit"
+    ]
     if not runs and waited_for:
         return
     if not runs:

@@ -97,10 +97,10 @@ def circuit_of(found: Open, part: CircuitSubgraph | None) -> Circuit:
     held = found.graph.stability
     edges = [
         CircuitEdge(place[source], place[target], weight, held.get((place[source], place[target])))
-        for source, target, weight in found.graph.lines()
+        for source, target, weight in found.graph.list_edges()
         if source in place and target in place
     ]
-    nodes = sorted(seen, key=lambda n: found.graph.place(n.id))
+    nodes = sorted(seen, key=lambda n: found.graph.node_number(n.id))
     return replace(found.circuit, nodes=tuple(map(plain, nodes)), edges=tuple(edges))
 
 

@@ -48,7 +48,7 @@ def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json:
         def tell(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total, description=note)
 
-        engine = LocalEngine.load(file, opened.places.known(), choose_placement())
+        engine = LocalEngine.load(file, opened.places.read_all(), choose_placement())
         work = work_of(plan, file)
         if said := describe_estimate(work, measure_and_store_speed(opened.speeds, engine.lm)):
             out.print(said, markup=False)

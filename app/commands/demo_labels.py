@@ -14,7 +14,7 @@ SCORED = "resid-2"
 
 def start(path: Path) -> None:
     """Begin to explain every dictionary; nothing where that was begun before."""
-    if Jobs(path).latest("series", {}):
+    if Jobs(path).find_latest("series", {}):
         return
     file = Store(path).harvest()
     harvest = file.record.id

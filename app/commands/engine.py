@@ -40,7 +40,7 @@ def hashes(live: "LocalEngine", names: Iterable[str]) -> dict[str, str]:
 def harvest_of(store: Store, live: "LocalEngine", names: Iterable[str]) -> HarvestFile | None:
     """The newest harvest of this very model that has these very dictionaries."""
     want = hashes(live, names)
-    fitting = (file for file in store.harvests() if file.is_of(live.lm.model_hash, want))
+    fitting = (file for file in store.harvests() if file.has_weights(live.lm.model_hash, want))
     return next(fitting, None)
 
 

@@ -108,7 +108,7 @@ def write_dashboards(
             out,
             explanations=store.catalog.snapshot().explanations,
             source=source,
-            tell=tell,
+            report_progress=tell,
         )
     except OSError as error:
         raise InputError(
@@ -131,10 +131,10 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
     found = read_import_path(path, names)
     taken = save_import(opened.catalog, found)
     if as_json:
-        about = {"what": found.what, "new": taken.new, "same": taken.same}
+        about = {"what": found.kind, "new": taken.new, "same": taken.same}
         print_json({**about, "left_out": list(found.left_out)})
         return
-    click.echo(summary(found.what, taken.new, taken.same, found.left_out))
+    click.echo(summary(found.kind, taken.new, taken.same, found.left_out))
 
 
 def import_graph(store: Store, path: Path, *, as_json: bool) -> None:

@@ -66,13 +66,13 @@ def launch(
 
 def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
     """A new job, or the newest of the same arguments if it did not come to its end."""
-    for job in jobs.all():
+    for job in jobs.list_jobs():
         if (job.kind, job.arguments) != (kind, dict(arguments)):
             continue
-        if job.alive:
+        if job.is_active:
             raise InputError(f"The job {job.id} is at it already. Watch it on the Jobs page.")
         if job.state in RESUMABLE:
-            return jobs.renew(job)
+            return jobs.requeue(job)
         break
     return jobs.create(kind, arguments, what)
 

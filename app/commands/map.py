@@ -35,7 +35,7 @@ def map_(
         def tell(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total, description=note)
 
-        made = compute_feature_map(file, dictionary, opened.places.known(), plan, tell)
+        made = compute_feature_map(file, dictionary, opened.places.read_all(), plan, tell)
     maps.write(made)
     click.echo(
         f"{count(len(made.feature))} features of {dictionary} in {made.about.seconds:g} s, "

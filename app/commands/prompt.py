@@ -12,7 +12,7 @@ from feature_store.store import Store
 def prompt(store: Path, feature: str, contexts: int) -> None:
     """Print the prompt."""
     wanted = FeatureId.parse(feature)
-    file = Store(store).find(wanted)
+    file = Store(store).find_harvest(wanted)
     payload = file.payload(wanted)
     promoted = [file.vocabulary.text(token) for token in payload.facts.promoted_tokens or []]
     click.echo(make_explanation_prompt(payload, promoted, contexts))

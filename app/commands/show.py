@@ -22,7 +22,7 @@ def show(
 ) -> None:
     """Print a feature's facts, logits and contexts."""
     wanted = FeatureId.parse(feature)
-    file = Store(store).find(wanted, harvest_id)
+    file = Store(store).find_harvest(wanted, harvest_id)
     payload = file.payload(wanted)
     if as_json:
         print_json(as_data(payload, file))
@@ -82,7 +82,7 @@ def print_logits(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
 
 def line(context: Context, file: HarvestFile, largest: float) -> Text:
     """One context around its peak: the activation, then the text with heat."""
-    begin, ids = file.around(context, BEFORE, AFTER)
+    begin, ids = file.tokens_around(context, BEFORE, AFTER)
     acts = dict(zip(context.positions, context.activations, strict=True))
     text = Text(f"{measure(context.value):>7}  {context.split:<7}  ")
     for position, piece in enumerate(file.vocabulary.display(ids), begin):

@@ -110,13 +110,13 @@ def table(place: Place, found: TextSetContrast, *, many: bool) -> int:
     """The ranked features; gives the row that is looked at."""
     rows = found.table.slice(0, SHOWN).to_pylist()
     features = [(row["dictionary"], row["feature"]) for row in rows]
-    called, tokens = annotations.read().annotations.called, promotes(place.file, features)
+    called, tokens = annotations.read().annotations.feature_names, promotes(place.file, features)
     (n_a, n_b), (a, b) = found.sizes, sides(found)
     lines = [
         {
             "dictionary": row["dictionary"],
             "feature": row["feature"],
-            "label": called.of(one) or tokens.get(one, ""),
+            "label": called.name_of(one) or tokens.get(one, ""),
             "a": f"{row['fires_a']} of {n_a}",
             "b": f"{row['fires_b']} of {n_b}",
             "q": row["q"],

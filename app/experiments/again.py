@@ -169,7 +169,7 @@ def begin(experiment: Experiment, engine: Engine, file: HarvestFile) -> Again:
 def harvest_of(store: Store, experiment: Experiment) -> HarvestFile | None:
     """A harvest with the run's very weights: its own, if it is here, else the newest."""
     weights = experiment.model_hash, experiment.dictionaries
-    fitting = [file for file in store.harvests() if file.is_of(*weights)]
+    fitting = [file for file in store.harvests() if file.has_weights(*weights)]
     own = [file for file in fitting if file.record.id == experiment.harvest]
     return next(iter([*own, *fitting]), None)
 
@@ -182,7 +182,7 @@ def hindrance(store: Store, experiment: Experiment) -> str:
             f"No harvest in this store has the weights of this run ({names}): below is what was "
             "kept. To run it again, harvest with them, or use its Python."
         )
-    places = store.places.known()
+    places = store.places.read_all()
     hashes = {f"model {experiment.model}": experiment.model_hash, **experiment.dictionaries}
     lost = [name for name, weights in hashes.items() if weights not in places]
     if not lost:

@@ -65,12 +65,14 @@ def read(content: bytes, name: str) -> list[dict[str, Any]]:
 def take_in(experiments: Experiments, runs: Iterable[Mapping[str, Any]]) -> Taken:
     """Keep what `read` gave. A run that is there already stays as it is."""
     known = {
-        entry.id for gone in (False, True) for entry in experiments.listing(10**9, deleted=gone)
+        entry.id
+        for gone in (False, True)
+        for entry in experiments.list_summaries(10**9, deleted=gone)
     }
     ids = []
     for run in runs:
         given = {name: run[name] for name in (*TEXTS[1:4], *TABLES)}
-        kept = experiments.keep(run["kind"], **given, created=run["created"])
+        kept = experiments.save(run["kind"], **given, created=run["created"])
         if run["note"] and kept not in known:
             experiments.annotate(kept, run["note"])
         ids.append(kept)

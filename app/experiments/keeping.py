@@ -31,7 +31,7 @@ def keep(
     `dictionaries`: names of those that the run used (`Asked.dictionaries`). `harvest`: id of the
     harvest whose page it was made on, or empty. InputError where the store may not be written.
     """
-    return Experiments(store.catalog).keep(
+    return Experiments(store.catalog).save(
         kind,
         harvest=harvest,
         model=live.lm.name,

@@ -24,7 +24,7 @@ def do(store: Store, work: JobProcess) -> dict[str, Any]:
     work.progress(0, 1, "loading the model")
     file = store.harvest(work.arguments["harvest"])
     asked = AblationRequest.from_json(work.arguments["request"])
-    engine = LocalEngine.load(file, store.places.known(), choose_placement())
+    engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
     result = ablate_dataset(
         engine,
         asked,

@@ -115,7 +115,7 @@ def opened(store: Store, harvest: str, dictionary: str) -> HarvestFile:
     one large read, is there."""
     file = store.harvest(harvest)
     get_silent_windows(file, dictionary)
-    file.limit(MEGABYTES)
+    file.limit_memory(MEGABYTES)
     return file
 
 
@@ -276,7 +276,11 @@ class Known:
 def known_of(store: Store, asking: Asking) -> Known:
     """Return what the store's jobs have learnt of a model and its server, and its price."""
     server = asking.server
-    files = [job.data for job in Jobs(store.path).all() if job.data.exists() and not job.alive]
+    files = [
+        job.data_path
+        for job in Jobs(store.path).list_jobs()
+        if job.data_path.exists() and not job.is_active
+    ]
     return Known(
         DryRunAsker(asking.model, server.logprobs),
         learn_token_rates(files, asking.model),

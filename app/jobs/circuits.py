@@ -21,7 +21,7 @@ def do(store: Store, work: JobProcess) -> dict[str, Any]:
     work.progress(0, 1, "loading the model")
     asked = Asked.from_json(work.arguments["request"]).check()
     file = store.harvest(work.arguments["harvest"])
-    engine = LocalEngine.load(file, store.places.known(), choose_placement())
+    engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
     circuit = running.find(engine, asked, work.progress)
     name = keeping.keep(store, file.record.id, engine, asked, circuit)
     return {"experiment": name, "nodes": len(circuit.nodes), "edges": len(circuit.edges)}

@@ -22,7 +22,7 @@ def do(store: Store, work: JobProcess) -> dict[str, Any]:
     work.progress(0, 1, "loading the model")
     plan = ClusterPlan.from_json(work.arguments["plan"])
     file = store.harvest(work.arguments["harvest"])
-    engine = LocalEngine.load(file, store.places.known(), choose_placement())
+    engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
     found = find_clusters(engine, file, plan, work.progress)
     name = keeping.keep(store, file.record.id, engine, plan, found)
     return {"experiment": name, "tokens": found["picked"], "clusters": len(found["clusters"])}

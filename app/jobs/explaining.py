@@ -221,7 +221,7 @@ def facts(given: Explaining, tally: ExplainTally) -> dict[str, Any]:
 
 def result(work: JobProcess, given: Explaining, tally: ExplainTally) -> dict[str, Any]:
     """The summary; nothing is scored here, so there is no mean."""
-    purposes = by_purpose(work.job.data)
+    purposes = by_purpose(work.job.data_path)
     rows = []
     for name in given.explainers:
         good, bad = tally.counts(name)

@@ -39,7 +39,7 @@ def in_list(store: Store, dictionary: str, name: str) -> list[int]:
 def failed(store: Store, job_id: str) -> list[int]:
     """The features of which a job had no usable answer."""
     job = Jobs(store.path).get(job_id)
-    found = ProgressLog(job.folder).failed() if not job.alive else None
+    found = ProgressLog(job.folder).failed() if not job.is_active else None
     if found is None:
         raise InputError(f"The job {job_id} is {job.state}. Wait until it ends.")
     if not found:

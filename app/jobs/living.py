@@ -41,7 +41,7 @@ def load(store: Store, harvest: str) -> "LocalEngine":
     from backend.engine import LocalEngine
     from backend.model.device import choose_placement
 
-    return LocalEngine.load(store.harvest(harvest), store.places.known(), choose_placement())
+    return LocalEngine.load(store.harvest(harvest), store.places.read_all(), choose_placement())
 
 
 def activates(engine: "LocalEngine") -> MeasureActivations:

@@ -26,7 +26,7 @@ def do(store: Store, work: JobProcess) -> dict[str, Any]:
     file = store.harvest(asked.pop("harvest"))
     name = asked.pop("dictionary")
     made = compute_feature_map(
-        file, name, store.places.known(), FeatureMapPlan(**asked), work.progress
+        file, name, store.places.read_all(), FeatureMapPlan(**asked), work.progress
     )
     FeatureMaps(store.path).write(made)
     clusters = int(made.cluster.max()) + 1

@@ -42,7 +42,7 @@ def compared(
 
 def judged_by(store: Store, dictionary: str, scorer: str, job: str) -> str | None:
     """Who answered in this job; None where nothing was scored."""
-    rows = store.catalog.snapshot().scores.every(dictionary)
+    rows = store.catalog.snapshot().scores.of_dictionary(dictionary)
     mine = rows.filter((pc.field("scorer") == scorer) & (pc.field("job") == job))
     return mine["judge"][0].as_py() if len(mine) else None
 
@@ -53,9 +53,9 @@ def values(
     """The scores of a dictionary's features by one explainer, scorer and judge, the newest
     explanation's of each feature; NaN where there is a score without a value."""
     snapshot = store.catalog.snapshot()
-    of = snapshot.sentences.every(dictionary)
+    of = snapshot.scorable.of_dictionary(dictionary)
     by = [one.explanation for one in of if one.explainer == explainer]
-    rows = snapshot.scores.every(dictionary).filter(
+    rows = snapshot.scores.of_dictionary(dictionary).filter(
         (pc.field("scorer") == scorer)
         & (pc.field("judge") == judge)
         & (pc.field("harvest") == harvest)
@@ -69,5 +69,5 @@ def values(
 
 def missing(store: Store, dictionary: str, explainer: str) -> str:
     """The first command that brings a null dictionary's scores."""
-    there = store.catalog.snapshot().sentences.explainers(dictionary)
+    there = store.catalog.snapshot().scorable.explainers(dictionary)
     return "score" if explainer in there else "explain"

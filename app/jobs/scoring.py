@@ -118,7 +118,7 @@ def checked(store: Store, given: Scoring) -> Scoring:
         raise InputError(describe_shuffled_refusal(given.dictionary))
     features = pinned(store, file, given.dictionary, given.features)
     LabelsToScore(
-        file, given.dictionary, store.catalog.snapshot().sentences, explainer=given.explainer
+        file, given.dictionary, store.catalog.snapshot().scorable, explainer=given.explainer
     )
     who = f"the scorer {', '.join(names)} with the judge {given.judge}"
     asking = settle_or_none(given.asking, asks=asks(names, given.judge), who=who)
@@ -150,7 +150,7 @@ def estimate(store: Store, given: Scoring) -> CostEstimate:
     labels = LabelsToScore(
         file,
         given.dictionary,
-        store.catalog.snapshot().sentences,
+        store.catalog.snapshot().scorable,
         explainer=given.explainer,
         seed=given.seed,
     )
@@ -213,7 +213,7 @@ async def through(
     labels = LabelsToScore(
         file,
         given.dictionary,
-        store.catalog.snapshot().sentences,
+        store.catalog.snapshot().scorable,
         explainer=given.explainer,
         before=work.job.created.replace(tzinfo=None),
         seed=given.seed,
@@ -327,7 +327,7 @@ def judge_of(scorer: Scorer, given: Scoring, embed: Embedder | None) -> str:
 
 def result(work: JobProcess, summary: ScoreSummary, store: Store, given: Scoring) -> dict[str, Any]:
     """The summary with what each explainer and scorer came to."""
-    purposes = by_purpose(work.job.data)
+    purposes = by_purpose(work.job.data_path)
     rows = summary.results()
     for row in rows:
         kinds = (OWN_LABEL, *baseline_labels.BASELINE_KINDS)

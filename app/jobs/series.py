@@ -41,7 +41,7 @@ def attended(store: Store, work: JobProcess, step: Step) -> Job:
     try:
         while job.state not in (*ENDED, "lost"):
             time.sleep(LOOK_EVERY_S)
-            work.check()
+            work.check_requests()
             job = jobs.get(job.id)
     except JobCancelled:
         jobs.cancel(job)
@@ -51,9 +51,9 @@ def attended(store: Store, work: JobProcess, step: Step) -> Job:
 
 def at_work(store: Store, jobs: Jobs, step: Step) -> Job:
     """The step's job: a former one that goes on or is done, or a new one."""
-    former = jobs.latest(step["kind"], step["arguments"])
+    former = jobs.find_latest(step["kind"], step["arguments"])
     if former is None:
         return starting.start(store.path, step["kind"], step["arguments"], step["what"])
-    if former.alive or former.state == "done":
+    if former.is_active or former.state == "done":
         return former
     return starting.resume(store.path, former)

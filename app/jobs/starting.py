@@ -30,12 +30,13 @@ def start(
     pick_by_name("kind of job", kind, KINDS)
     jobs = Jobs(store)
     job = next(
-        (job for job in jobs.all() if (job.kind, job.arguments) == (kind, dict(arguments))), None
+        (job for job in jobs.list_jobs() if (job.kind, job.arguments) == (kind, dict(arguments))),
+        None,
     )
-    if job is not None and job.alive:
+    if job is not None and job.is_active:
         return job
     if job is not None and job.state == "stopped":
-        job = jobs.renew(job)
+        job = jobs.requeue(job)
     else:
         job = jobs.create(kind, arguments, what)
     before(job)
@@ -49,7 +50,7 @@ def resume(store: Path, job: Job) -> Job:
     InputError where costly work is not allowed.
     """
     require_costly_work_allowed()
-    renewed = Jobs(store).renew(job)
+    renewed = Jobs(store).requeue(job)
     spawn(store, renewed)
     return renewed
 

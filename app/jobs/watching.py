@@ -28,7 +28,7 @@ def jobs() -> Jobs:
 
 def state(job: Job) -> str:
     """How it stands, in a word; what it was asked and has not done yet."""
-    return ASKED.get(job.asked, job.state)
+    return ASKED.get(job.requested_action, job.state)
 
 
 def step(job: Job) -> str:
@@ -57,7 +57,7 @@ def ask(what: str, job_id: str) -> None:
         require_costly_work_allowed()
         job = jobs().get(job_id)
         if what == "resume":
-            jobs().proceed(job) if job.alive else resume(store, job)
+            jobs().unpause(job) if job.is_active else resume(store, job)
         else:
             {"pause": jobs().pause, "cancel": jobs().cancel, "delete": jobs().delete}[what](job)
     except InputError as error:
@@ -66,10 +66,13 @@ def ask(what: str, job_id: str) -> None:
 
 def offers(job: Job) -> list[str]:
     """What can be asked of it now, names of `ask`."""
-    if job.asked == "cancel":
+    if job.requested_action == "cancel":
         return []
-    if job.alive:
-        return ["resume" if job.state == "paused" or job.asked == "pause" else "pause", "cancel"]
+    if job.is_active:
+        return [
+            "resume" if job.state == "paused" or job.requested_action == "pause" else "pause",
+            "cancel",
+        ]
     return [*(["resume"] if job.state in RESUMABLE else []), "delete"]
 
 
@@ -89,7 +92,7 @@ def _watch(job_id: str) -> None:
         job = jobs().get(job_id)
     except InputError:  # deleted elsewhere
         st.rerun()
-    if not job.alive:
+    if not job.is_active:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         share = min(job.done / job.total, 1.0) if job.total else 0.0
@@ -102,6 +105,6 @@ def _watch(job_id: str) -> None:
 
 def link(query: dict[str, str]) -> None:
     """The way to the jobs, with how many were at work when the page was drawn."""
-    n = len(jobs().alive())
+    n = len(jobs().list_active())
     label = f"Jobs {THIN}{n}" if n else "Jobs"
     st.page_link(session.JOBS, label=label, query_params=query, width="stretch")

@@ -95,7 +95,7 @@ def take() -> None:
         return
     taken = keeping.attempt(save_import, found)
     if taken:
-        st.session_state[TOLD] = summary(found.what, taken.new, taken.same, found.left_out)
+        st.session_state[TOLD] = summary(found.kind, taken.new, taken.same, found.left_out)
 
 
 def explanations(said: annotations.Said) -> None:

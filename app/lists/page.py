@@ -107,7 +107,7 @@ def steer(found: FeatureList) -> None:
     """A link that steers by the list's features, as many as are of the first one's harvest."""
     names = [entry.feature for entry in found.entries]
     try:
-        there = session.store().find(names[0]).dictionaries if names else {}
+        there = session.store().find_harvest(names[0]).dictionaries if names else {}
     except InputError:
         return  # no harvest here has it: its row says so
     known = [("feature", str(one)) for one in names if one.dictionary in there][:STEERED]
@@ -171,7 +171,9 @@ def row(entry: ListEntry, here: Place | None, said: Said) -> dict[str, Any]:
         "feature": name,
         "href": session.href(session.FEATURE, {"feature": name}),
         "target": name,
-        "label": said.annotations.called.of((entry.feature.dictionary, entry.feature.index)),
+        "label": said.annotations.feature_names.name_of(
+            (entry.feature.dictionary, entry.feature.index)
+        ),
         "density": "",
         "max": "",
         "problem": "",
@@ -189,7 +191,7 @@ def known(feature: FeatureId, here: Place | None) -> Any:
     """A feature's facts, from the harvest in the URL if that has its dictionary."""
     if here is not None and feature.dictionary in here.file.dictionaries:
         return here.file.facts(feature)
-    return session.store().find(feature).facts(feature)
+    return session.store().find_harvest(feature).facts(feature)
 
 
 def act(list_id: str) -> None:
@@ -228,7 +230,7 @@ def typed(text: str, here: Place | None) -> list[FeatureId]:
         if word.isdecimal() and here is not None:
             word = f"{here.info.dictionary}/{word}"
         feature = FeatureId.parse(word)
-        session.store().find(feature)
+        session.store().find_harvest(feature)
         found.append(feature)
     return found
 

@@ -45,7 +45,7 @@ def contents(found: FeatureList, said: Annotations) -> list[str]:
     """The list at a glance: each feature with its label and its note."""
     rows = []
     for number, entry in enumerate(found.entries):
-        label = said.of(entry.feature).get("label", "")
+        label = said.values_of_feature(entry.feature).get("label", "")
         rows.append(
             f'<tr><td class="mono"><a href="#f{number}">{safe(str(entry.feature))}</a></td>'
             f'<td>{safe(label)}</td><td class="words">{safe(entry.note)}</td></tr>'
@@ -59,12 +59,16 @@ def section(store: Store, said: Annotations, entry: ListEntry, number: int) -> l
     head = f'<h2 class="feature" id="f{number}">{safe(str(entry.feature))}</h2>'
     note = [f'<p class="pre">{safe(entry.note)}</p>'] if entry.note else []
     try:
-        file = store.find(entry.feature)
+        file = store.find_harvest(entry.feature)
     except InputError as error:
         return [head, *note, f'<p class="amber">{safe(str(error))}</p>']
     place = Place(file, file.dictionary(entry.feature.dictionary))
     subject = Subject.read(place, entry.feature, Said(said))
-    return [head, *note, *sheet.of_feature(subject, said.of(entry.feature), CONTEXTS)]
+    return [
+        head,
+        *note,
+        *sheet.of_feature(subject, said.values_of_feature(entry.feature), CONTEXTS),
+    ]
 
 
 def lines(store: Path, list_id: str) -> str:

@@ -117,7 +117,7 @@ def silent(subject: Subject) -> list[Section]:
     found = silent_windows.find_silent_windows(pool, index, file.sequences, tokens)
     n = len(found.hard) + len(found.random)
     said = f"{count(n)} of {plural(len(pool.windows), 'random window')} are silent"
-    if found.too_few():
+    if found.has_too_few():
         said += " · too dense for detection"
     hard, random = (
         found.hard[: silent_windows.SHOWN_WINDOWS],
@@ -169,6 +169,6 @@ def read(subject: Subject, context: Context, whole: bool = False, marked: bool =
 def lined(file: HarvestFile, context: Context, whole: bool = False, marked: bool = True) -> Line:
     """The same for a context of any feature of the file."""
     reach = file.record.context_size if whole else REACH
-    begin, ids = file.around(context, reach, reach)
+    begin, ids = file.tokens_around(context, reach, reach)
     texts = file.vocabulary.display(ids)
     return line(context, begin, ids, texts, file.documents[context.document], marked=marked)

@@ -41,7 +41,7 @@ def sentence(subject: Subject, one: Explanation, chosen: str) -> None:
         edits.buttons(subject, one, chosen)
     mine = [
         s
-        for s in subject.said.annotations.scores.of(subject.id)
+        for s in subject.said.annotations.scores.of_feature(subject.id)
         if s.explanation == one.explanation
     ]
     scores.draw(subject, one, mine)

@@ -69,7 +69,7 @@ def withdraw(subject: Subject, one: Explanation) -> None:
 
 def known(subject: Subject) -> list[Explanation]:
     """All that is said of the feature, labels among it."""
-    return subject.said.annotations.sentences.of(subject.id)
+    return subject.said.annotations.scorable.of_feature(subject.id)
 
 
 def is_label(one: Explanation) -> bool:
@@ -129,7 +129,7 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
 
 def preferred(subject: Subject) -> str:
     """The label in force."""
-    return subject.said.annotations.of(subject.id).get("label", "")
+    return subject.said.annotations.values_of_feature(subject.id).get("label", "")
 
 
 def is_preferred(one: Explanation, chosen: str) -> bool:

@@ -31,7 +31,7 @@ EMPTY = {
 def draw(subject: Subject) -> None:
     """Parents and children, side by side."""
     pool = pooling.of(subject.place)
-    n = len(pool.of(subject.id.index)[0])
+    n = len(pool.activations_of(subject.id.index)[0])
     parents, children = coactivation.find_relatives(pool, subject.id.index, SHOWN)
     for side, name, found in zip(
         st.columns(2), ("parents", "children"), (parents, children), strict=True
@@ -65,14 +65,14 @@ def row(subject: Subject, one: RelatedFeature) -> dict[str, object]:
     there = FeatureId(subject.id.dictionary, one.feature)
     promoted = place.file.facts(there).promoted_tokens
     text = visible(place.file.vocabulary.text(promoted[0])) if promoted else ""
-    label = subject.said.annotations.of(there).get("label", "")
+    label = subject.said.annotations.values_of_feature(there).get("label", "")
     cells = [
         str(one.feature),
         label,
-        measure(one.share, 2),
+        measure(one.p_parent_given_child, 2),
         f"{measure(one.low, 2)}–{measure(one.high, 2)}",
-        measure(one.back, 2),
-        count(one.n),
+        measure(one.p_child_given_parent, 2),
+        count(one.n_child),
         text,
     ]
     query = place.at(one.feature)

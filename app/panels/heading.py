@@ -21,7 +21,7 @@ def draw(subject: Subject) -> None:
     out = ways_out(subject)
     if (leave := (st.session_state.get(KEY) or {}).get("leave")) in out:
         st.switch_page(out[leave][0], query_params=out[leave][1])
-    said = subject.said.annotations.of(subject.id)
+    said = subject.said.annotations.values_of_feature(subject.id)
     data = {
         "label": said.get("label", ""),
         "starred": "star" in said,

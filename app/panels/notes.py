@@ -30,7 +30,7 @@ def draw(subject: Subject) -> None:
 
 def edits(subject: Subject) -> None:
     """The fields. Their values are those in force, or what is waiting to be saved."""
-    said = subject.said.annotations.of(subject.id)
+    said = subject.said.annotations.values_of_feature(subject.id)
     waiting = annotations.unsaved(subject.id)
     for kind in KINDS:
         value = waiting[kind][0] if kind in waiting else said.get(kind, "")
@@ -60,7 +60,7 @@ def edits(subject: Subject) -> None:
 
 def readings(subject: Subject) -> None:
     """The same without fields."""
-    said = subject.said.annotations.of(subject.id)
+    said = subject.said.annotations.values_of_feature(subject.id)
     st.caption("This store's catalog cannot be written from here: labels and notes are read-only.")
     for kind in ("label", "note"):
         if kind in said:

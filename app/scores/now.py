@@ -111,8 +111,8 @@ def latest(subject: Subject) -> Job | None:
     """The job of this one feature that is at work, or the newest that ended."""
     harvest, dictionary, features = address(subject)
     mine = {"harvest": harvest, "dictionary": dictionary, "features": features}
-    known = [watching.jobs().latest(kind, mine) for kind in asked.KINDS]
-    there = sorted((job for job in known if job), key=lambda job: (job.alive, job.created))
+    known = [watching.jobs().find_latest(kind, mine) for kind in asked.KINDS]
+    there = sorted((job for job in known if job), key=lambda job: (job.is_active, job.created))
     return there[-1] if there else None
 
 
@@ -121,7 +121,7 @@ def progress(subject: Subject) -> None:
     job = latest(subject)
     if job is None:
         return
-    if job.alive:
+    if job.is_active:
         watching.watch(job.id)
     elif sentence := outcome(job):
         st.markdown(f":yellow[{session.literal(sentence)}]")

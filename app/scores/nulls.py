@@ -56,7 +56,7 @@ def beside(
     """Every series against every null dictionary; empty where the harvest has none."""
     found = []
     for name in find_null_dictionaries(file, dictionary).values():
-        explainers = said.sentences.explainers(name)
+        explainers = said.scorable.explainers(name)
         there = {key(one): one for one in read.series(file, name, said)}
         for line in lines:
             other = there.get(key(line.series))

@@ -32,11 +32,11 @@ def draw(here: Place, said: Said) -> None:
         here.info.dictionary,
         said.annotations.scores.last,
         said.annotations.explanations.last,
-        said.annotations.every.num_rows,
+        said.annotations.all_rows.num_rows,
     )
     found = _series(here, said, stamp)
     if not found:
-        explained = bool(said.annotations.sentences.explainers(here.info.dictionary))
+        explained = bool(said.annotations.scorable.explainers(here.info.dictionary))
         empty(here, explained=explained)
         elsewhere(here, said)
         return
@@ -192,7 +192,7 @@ def agreement(mine: list[Series]) -> None:
 
 def jobs(here: Place) -> None:
     """What the jobs behind the scores left out, failed at and cost."""
-    found = [job for job in watching.jobs().all() if is_of(job, here)]
+    found = [job for job in watching.jobs().list_jobs() if is_of(job, here)]
     if not found:
         return
     st.subheader("Jobs and what they cost", anchor=False)
@@ -200,7 +200,7 @@ def jobs(here: Place) -> None:
     components.rows(key="scores_jobs", data=tables.table(tables.JOBS, rows))
     if len(found) > JOBS_SHOWN:
         st.caption(f"the newest {JOBS_SHOWN} of {plural(len(found), 'job')}")
-    if alive := sum(job.alive for job in found):
+    if alive := sum(job.is_active for job in found):
         st.caption(f"{count(alive)} at work")
 
 

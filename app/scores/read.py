@@ -68,10 +68,10 @@ class Series:
 def series(file: HarvestFile, dictionary: str, said: Annotations) -> list[Series]:
     """All series, by explainer and scorer. Of an explainer's several sentences about a feature only
     the newest that was scored counts; of a person's, the label in force."""
-    scored = said.scores.every(dictionary)
+    scored = said.scores.of_dictionary(dictionary)
     if not scored.num_rows:
         return []
-    tables = {"scored": scored, "explained": said.sentences.table}
+    tables = {"scored": scored, "explained": said.scorable.table}
     found = file.rows(QUERY, [dictionary], tables)
     if not found.num_rows:
         return []

@@ -99,7 +99,7 @@ def scoring(place: tuple[str, str], features: str, said: Annotations) -> Given |
         width=360,
         help="\n\n".join(f"{name}: {text}" for name, text in table.items()),
     )
-    there = sorted(said.sentences.explainers(place[1]))
+    there = sorted(said.scorable.explainers(place[1]))
     whose = st.selectbox(
         "Explanations by",
         [None, *there],

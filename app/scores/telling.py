@@ -27,7 +27,7 @@ def line(job: Job) -> str:
     facts = so_far(job)
     parts = [
         answered(job, facts),
-        live(facts) if job.alive else "",
+        live(facts) if job.is_active else "",
         asked(facts),
         *means(facts),
         explained(facts),

@@ -175,7 +175,7 @@ def read(edit: Edit, key: str, place: Place) -> Edit:
         roles=tuple(given["roles"] or ()) or None,
         special=bool(given["special"]),
         bos=bool(given["bos"]),
-        gate=place.file.check(FeatureId.parse(gate)) if gate else None,
+        gate=place.file.check_feature(FeatureId.parse(gate)) if gate else None,
         threshold=float(given["threshold"] or 0.0),
     )
     when = EditSchedule(given["schedule"] or "constant", int(given["n"] or 1))

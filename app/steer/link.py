@@ -168,7 +168,7 @@ def check(file: HarvestFile) -> None:
         for edit in steering.edits():
             steering.sensible(edit)
         for feature in steering.setting().watched:
-            file.check(feature)
+            file.check_feature(feature)
     except InputError:
         steering.put(())
         steering.change(watch=())
@@ -183,7 +183,7 @@ def foreign(edit: Edit, file: HarvestFile) -> FeatureId | None:
 
 def fresh(file: HarvestFile, feature: FeatureId) -> Edit:
     """How a feature is steered when nobody has said more: once its maximum is added."""
-    facts = file.facts(file.check(feature))
+    facts = file.facts(file.check_feature(feature))
     if not facts.max_act:
         return Edit("add", (feature,), 1.0)
     return Edit("add_max", (feature,), 1.0, basis=basis_of(file, "max", (feature,)))

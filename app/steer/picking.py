@@ -53,7 +53,7 @@ def results(
     """A button for each."""
     found = numbered(text, names, file)
     if not found:
-        labels, explained = said.annotations.labels, said.annotations.explained
+        labels, explained = said.annotations.label_index, said.annotations.explanation_index
         hits, _ = finding.find(text, "all", file, names, labels, explained)
         found = [(FeatureId(one.dictionary, one.feature), " · ".join(one.why)) for one in hits]
     if not found:
@@ -84,7 +84,7 @@ def numbered(text: str, names: list[str], file: HarvestFile) -> list[tuple[Featu
     found = []
     for feature in wanted:
         try:
-            found.append((file.check(feature), ""))
+            found.append((file.check_feature(feature), ""))
         except InputError:
             continue
     return found
@@ -94,7 +94,7 @@ def described(file: HarvestFile, feature: FeatureId, said: annotations.Said) -> 
     """A feature's label; without one what it promotes; and how dense it is."""
     row = strip.facts(file, file.record.id, feature.dictionary).slice(feature.index, 1)
     facts = row.to_pylist()[0]
-    name = said.annotations.called.short((feature.dictionary, feature.index))
+    name = said.annotations.feature_names.short_name_of((feature.dictionary, feature.index))
     if not name and facts["promoted"]:
         pieces = (visible(file.vocabulary.text(t)).strip() for t in facts["promoted"][:4])
         name = "promotes " + " ".join(filter(None, pieces))

@@ -197,7 +197,7 @@ def label_of(subject: Subject, feature: str) -> str:
     one = FeatureId.parse(feature)
     key = (one.dictionary, one.index)
     found = subject.said.annotations
-    return found.labels.of(key) or found.explained.of(key)
+    return found.label_index.label_of(key) or found.explanation_index.label_of(key)
 
 
 def begin(request: Plain, result: Plain, judge: Judge) -> None:
@@ -248,7 +248,7 @@ async def gate_to(store: Path, judge: Judge) -> AsyncIterator[PausableAsker]:
     jobs = Jobs(store)
     former = await asyncio.to_thread(prune_call_files, list(jobs.path.glob("judge-*.duckdb")))
     path = jobs.path / f"judge-{uuid.uuid4().hex[:12]}.duckdb"
-    others = [*(job.data for job in jobs.all()), *former]
+    others = [*(job.data_path for job in jobs.list_jobs()), *former]
     with CallLog(path, others=[one for one in others if one.exists()]) as calls:
         budget = calls.budget(judge.budget)
         async with open_asker(judge.server, judge.model, calls, budget) as asker:
@@ -362,7 +362,7 @@ def store_it(done: Task, experiment: str) -> None:
     """With the provenance of the sweep that it judges."""
     try:
         own = kept.experiments().open(experiment)
-        done.kept = kept.experiments().keep(
+        done.kept = kept.experiments().save(
             "sweep",
             harvest=own.harvest,
             model=own.model,

@@ -121,7 +121,7 @@ def fact(place: Place, one: FeatureId, label: str) -> dict[str, object]:
 def facts(place: Place, chosen: list[FeatureId]) -> None:
     """A row a feature; a click opens it."""
     said = annotations.read().annotations
-    rows = [fact(place, one, said.of(one).get("label", "")) for one in chosen]
+    rows = [fact(place, one, said.values_of_feature(one).get("label", "")) for one in chosen]
     data = {"ruled": True, "columns": FACTS, "rows": rows}
     got = components.rows(key="compare_facts", data=data, on_go_change=components.ignore)
     if target := got.get("go"):
@@ -153,7 +153,7 @@ def pairs(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None:
         known = cosines(engine, file.record.id, list(map(str, chosen)))
     rows, n = [], 0
     for a, b, joint, r in comparison.pairs(file, chosen):
-        n = joint.tokens
+        n = joint.n_tokens
         logits = comparison.shared_logits(file.facts(a), file.facts(b))
         both = comparison.words(place, logits[0][:TOKENS]) if logits else ABSENT
         jaccard = f"{measure(logits[2], 2)} of {logits[1]}" if logits else ABSENT
@@ -163,7 +163,7 @@ def pairs(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None:
             *(number(one, *where) for one in known),
             ABSENT if joint.phi is None else signed(joint.phi),
             ABSENT if r is None else signed(r),
-            f"{count(joint.mine)} · {count(joint.other)} · {count(joint.together)}",
+            f"{count(joint.first)} · {count(joint.second)} · {count(joint.together)}",
             both,
             jaccard,
         ]

@@ -66,7 +66,7 @@ def stored(
             acts.update(zip(context.positions, context.activations, strict=True))
             known.append((context.start, context.start + context.length))
     pool = pooling.of(place)
-    tokens, values = pool.of(feature.index)
+    tokens, values = pool.activations_of(feature.index)
     for window in pool.windows:
         if window.sequence == one.sequence:
             inside = (tokens >= window.first) & (tokens < window.first + window.length)
@@ -182,7 +182,7 @@ def steps(
 
 place = session.place()
 given = st.query_params.get("feature")
-feature = place.file.check(FeatureId.parse(given)) if given is not None else None
+feature = place.file.check_feature(FeatureId.parse(given)) if given is not None else None
 asked = wanted(place)
 frame.sidebar(place)
 frame.bar(place)

@@ -39,7 +39,7 @@ def index(here: Place | None) -> None:
     """All runs, newest first, with a filter."""
     # a link from a run to this same page leaves its id in the browser's URL: say again what holds
     st.query_params.from_dict(st.query_params.to_dict())
-    runs = kept().listing(MOST)
+    runs = kept().list_summaries(MOST)
     if not runs:
         st.write("No run is kept yet. Steer or ablate something, or use the command line:")
         st.code("saefari steer --help", language=None)
@@ -115,7 +115,7 @@ def row(run: ExperimentSummary, query: dict[str, str]) -> dict[str, object]:
 
 def deleted() -> None:
     """What was deleted, with the way back."""
-    gone = kept().listing(SHOWN, deleted=True)
+    gone = kept().list_summaries(SHOWN, deleted=True)
     if not gone:
         return
     with st.expander(f"Deleted ({count(len(gone))})"):
@@ -183,7 +183,7 @@ name, other = st.query_params.get("experiment"), st.query_params.get("with")
 if name and other:
     compare.draw(kept().open(name), kept().open(other))
 elif name:
-    page.draw(kept().open(name), kept().listing(MOST))
+    page.draw(kept().open(name), kept().list_summaries(MOST))
 else:
     st.title("Experiments", anchor=False)
     problem()

@@ -139,7 +139,7 @@ def files(found: np.ndarray, said: Annotations) -> dict[str, tuple[str, Callable
     dictionary = place.info.dictionary
 
     def whole() -> pa.Table:
-        every = feature_table.read_feature_rows(place.file, dictionary, found, said=said)
+        every = feature_table.read_feature_rows(place.file, dictionary, found, annotations=said)
         return columns.spelled(every, place.file.vocabulary)
 
     name = sheet.plain(dictionary)
@@ -179,7 +179,7 @@ if len(found):
     draw(asked, names, found, said.annotations)
 else:
     st.write("No feature passes these filters. Take one of them away.")
-    if said_so := choice.wanted.says:
+    if said_so := choice.wanted.name_contains:
         there = {**place.query, "q": said_so}
         st.page_link(
             session.SEARCH,

@@ -31,16 +31,16 @@ RESULTS = {
 
 def draw() -> None:
     """The list; while any is alive it is read again every other second."""
-    found = watching.jobs().all()
+    found = watching.jobs().list_jobs()
     for problem in watching.jobs().problems():
         st.caption(session.literal(problem))
     if not found:
         watching.problem()
         st.write("No job yet. Pages start them: the Map page, for instance.")
         return
-    if not any(job.alive for job in found) and st.session_state.pop("jobs_live", False):
+    if not any(job.is_active for job in found) and st.session_state.pop("jobs_live", False):
         st.rerun()  # the whole page, so that this is not read again any more
-    st.session_state["jobs_live"] = any(job.alive for job in found)
+    st.session_state["jobs_live"] = any(job.is_active for job in found)
     watching.problem()
     for column, text in zip(st.columns(WIDTHS, gap=GAP), HEADS, strict=True):
         column.caption(text)
@@ -60,11 +60,11 @@ def line(job: Job) -> None:
         WIDTHS, gap=GAP, vertical_alignment="center"
     )
     kind.caption(KINDS[job.kind].title if job.kind in KINDS else session.literal(job.kind))
-    what.text(job.what)
+    what.text(job.description)
     word = session.literal(watching.state(job))
     state.markdown(f":yellow[{word}]" if job.state in ("failed", "lost") else word)
     with progress:
-        if job.alive and job.note:
+        if job.is_active and job.note:
             share = min(job.done / job.total, 1.0) if job.total else 0.0
             st.progress(share, text=session.literal(watching.step(job)))
             if telling.known(job) and (told := telling.line(job)):
@@ -166,7 +166,7 @@ def details(job_id: str) -> None:
     st.subheader(f"Log of {session.literal(job.id)}", anchor=False)
     st.code(session.without_paths(dump_json(job.arguments)), language=None, wrap_lines=True)
     st.code(
-        session.without_paths(job.log()) or "Nothing yet.",
+        session.without_paths(job.read_log()) or "Nothing yet.",
         language=None,
         wrap_lines=True,
         height=280,
@@ -190,5 +190,5 @@ if not is_costly_work_allowed():
     draw_refusal()
 if here is not None:
     form.form(here, annotations.read().annotations)
-alive = bool(watching.jobs().alive())
+alive = bool(watching.jobs().list_active())
 st.fragment(whole, run_every=POLL_S if alive else None)()

@@ -63,8 +63,8 @@ def read(_place: Place, _made: FeatureMap, _said: Said, stamp: tuple[Any, ...]) 
 
 def points_of(here: Place, made: FeatureMap, said: Said) -> Points:
     """The points of a dictionary's map."""
-    changed = maps.file(here.file.record.id, here.info.dictionary).stat().st_mtime_ns
-    newest = said.annotations.every.num_rows  # rows are only ever added
+    changed = maps.file_path(here.file.record.id, here.info.dictionary).stat().st_mtime_ns
+    newest = said.annotations.all_rows.num_rows  # rows are only ever added
     return read(here, made, said, (*here.query.values(), changed, newest))
 
 
@@ -80,14 +80,14 @@ def compute(here: Place) -> None:
 def latest(here: Place) -> Job | None:
     """The newest job for this map."""
     given = {"harvest": here.file.record.id, "dictionary": here.info.dictionary}
-    return watching.jobs().latest(KIND, given)
+    return watching.jobs().find_latest(KIND, given)
 
 
 def absent(here: Place) -> None:
     """In place of a map: the way to one."""
     job = latest(here)
     watching.problem()
-    if job and job.alive:
+    if job and job.is_active:
         watching.watch(job.id)
         return
     if job and job.state in ("failed", "lost", "cancelled", "stopped"):
@@ -288,7 +288,7 @@ def page(here: Place, made: FeatureMap) -> None:
     if features:
         selection(here, features, said)
     job = latest(here)
-    if job and job.alive:
+    if job and job.is_active:
         watching.watch(job.id)
 
 

@@ -242,7 +242,7 @@ def drawn(
     """What the component draws."""
     ignore_bos = st.session_state[BOS]
     shown = read.counted if ignore_bos else [True] * len(read.counted)
-    called = annotations.read().annotations.called
+    called = annotations.read().annotations.feature_names
     toward = engine.attribute_logit(read, list(firing), aim.token, aim.at) if aim else {}
     tokens = strip.tokens(read, place.file.vocabulary)
     rows = engine.lens_rows(read) if st.session_state[LENS] else None

@@ -195,8 +195,8 @@ def with_promoted(table: pa.Table) -> pa.Table:
 
 def by_words() -> None:
     """Labels by their words, and tokens."""
-    labels = said.annotations.labels
-    explained = said.annotations.explained
+    labels = said.annotations.label_index
+    explained = said.annotations.explanation_index
     found, tokens = finding.find(wanted["q"], wanted["by"], place.file, names, labels, explained)
     full = len(found) >= finding.LIMIT
     parts = [("the first " if full else "") + plural(len(found), "feature")]
@@ -223,7 +223,7 @@ def by_meaning() -> None:
     answer = meaning.find(wanted["q"], place.file, names, texts)
     if answer.problem:
         warn(answer.problem)
-    found = finding.near(answer.found, place.file, said.annotations.called)
+    found = finding.near(answer.found, place.file, said.annotations.feature_names)
     st.caption(session.literal(f"{plural(len(found), 'feature')} · {answer.said}"))
     if found:
         show(finding.table(found))
@@ -281,7 +281,7 @@ def fired(hits: list[firing.Hit], read: TokenizedText, selected: bool) -> None:
     opens = " · click one to open it" if some else ""
     st.caption(f"{plural(len(hits), 'feature')} active on {where}{full}{opens}")
     if some:
-        table = firing.table(some, read, place.file, said.annotations.called)
+        table = firing.table(some, read, place.file, said.annotations.feature_names)
         show(table, {"test": wanted["q"]})
 
 

@@ -119,7 +119,7 @@ def outcome(here: Place, sql: str) -> None:
         under_way(query)
         return
     try:
-        answer = query.answer()
+        answer = query.result()
     except SqlError as error:
         st.markdown(":red[The query gave no answer:]")
         st.code(str(error), language=None, wrap_lines=True)
@@ -141,7 +141,7 @@ def show(answer: SqlResult) -> None:
     """The table, how much of the answer it is, and files to take away."""
     table = answer.table
     said = plural(table.num_rows, "row")
-    if answer.cut:
+    if answer.truncated:
         said = f"The first {said}; there are more"
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         st.caption(f"{said} · {measure(answer.seconds, 2)}{THIN}s", width="stretch")

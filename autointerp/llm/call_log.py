@@ -331,8 +331,12 @@ class CallLog:
 def open_job_call_log(job: Job, jobs: Jobs, note: Callable[[str], None] | None = None) -> CallLog:
     """Open the call log of a job, with the recorded replies of all other jobs of its store
     available for reuse."""
-    others = [other.data for other in jobs.all() if other.id != job.id and other.data.exists()]
-    return CallLog(job.data, journal=job.folder / "calls", others=others, note=note)
+    others = [
+        other.data_path
+        for other in jobs.list_jobs()
+        if other.id != job.id and other.data_path.exists()
+    ]
+    return CallLog(job.data_path, journal=job.folder / "calls", others=others, note=note)
 
 
 ROW_TYPES: dict[str, type[CallAttempt] | type[CallOutcome]] = {

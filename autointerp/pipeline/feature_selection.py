@@ -63,7 +63,7 @@ def select_features(file: HarvestFile, dictionary: str, text: str) -> FeatureSel
         return FeatureSelection(most_active_features(file, dictionary), int(n))
     indices = parse_feature_numbers(text)
     for index in indices:
-        file.check(FeatureId(dictionary, index))
+        file.check_feature(FeatureId(dictionary, index))
     return FeatureSelection(np.array(indices, np.int64))
 
 

@@ -46,7 +46,7 @@ class LabelsToScore:
         ones."""
         self._of: dict[str, dict[int, tuple[int, str]]] = {}
         """Explainer → feature → number and text of the explanation."""
-        for one in explanations.every(dictionary):  # sorted by feature, the oldest first
+        for one in explanations.of_dictionary(dictionary):  # sorted by feature, the oldest first
             if before is None or one.created <= before:
                 # a later explanation of the same feature replaces the earlier one
                 row = (one.explanation, one.text)

@@ -24,7 +24,7 @@ def read_harvest_means(file: HarvestFile) -> FeatureMeans:
     def mean(part: ModelPart) -> float | None:
         if part.feature is None:
             return None
-        feature, name = file.check(part.feature), part.dictionary
+        feature, name = file.check_feature(part.feature), part.dictionary
         if name not in known:
             known[name] = file.feature_table(name)["mean_all"].to_numpy()
         return float(known[name][feature.index])

@@ -111,14 +111,14 @@ def write_dictionary_rows(
         "first_context": pa.array(begin),
         "n_contexts": pa.array(n_contexts.astype(np.int32)),
     }
-    writer.add("feature", pa.table(columns))
+    writer.append_rows("feature", pa.table(columns))
     for low in range(0, len(chosen.feature), ROWS_PER_WRITE):
         part = slice(low, low + ROWS_PER_WRITE)
-        writer.add(
+        writer.append_rows(
             "context", build_context_table(name, chosen, part, results.records, details.windows)
         )
-    writer.add("dictionary", pa.Table.from_pylist([dictionary_row(details, results, joint)]))
-    writer.add("silent_window", silent_window_table(details, results))
+    writer.append_rows("dictionary", pa.Table.from_pylist([dictionary_row(details, results, joint)]))
+    writer.append_rows("silent_window", silent_window_table(details, results))
     return first + len(chosen.feature)
 
 
@@ -296,7 +296,7 @@ def split_name_array(splits: np.ndarray) -> pa.Array:
 
 def write_shared_tables(writer: HarvestWriter, details: HarvestDetails) -> None:
     """Write the tables that no dictionary owns: `harvest`, `document`, `sequence` and `token`."""
-    writer.add("harvest", pa.Table.from_pylist([harvest_row(details)]))
+    writer.append_rows("harvest", pa.Table.from_pylist([harvest_row(details)]))
     plan = details.sequences
     names = pa.table(
         {
@@ -304,16 +304,16 @@ def write_shared_tables(writer: HarvestWriter, details: HarvestDetails) -> None:
             "name": pa.array(plan.document_ids, type=pa.string()),
         }
     )
-    writer.add("document", names)
+    writer.append_rows("document", names)
     for low in range(0, plan.n_sequences, ROWS_PER_WRITE // 8):
-        writer.add(
+        writer.append_rows(
             "sequence", sequence_table(plan, low, min(low + ROWS_PER_WRITE // 8, plan.n_sequences))
         )
     pieces = vocabulary_bytes(details.lm.tokenizer, details.lm.n_nameable)
     vocabulary = Vocabulary(pieces)
     texts = [vocabulary.text(i) for i in range(len(pieces))]
     ids = np.arange(len(pieces), dtype=np.int32)
-    writer.add("token", pa.table({"token_id": ids, "text": texts, "bytes": pieces}))
+    writer.append_rows("token", pa.table({"token_id": ids, "text": texts, "bytes": pieces}))
 
 
 def sequence_table(plan: SequencePlan, low: int, high: int) -> pa.Table:

@@ -79,7 +79,7 @@ def draw_matched_features(
     The feature itself and those in `avoid` are never drawn. Raise InputError for a feature that
     never fired in the harvest, and when no feature is within the largest factor.
     """
-    file.check(feature)
+    file.check_feature(feature)
     table = file.rows(
         f"SELECT feature, {', '.join(f'abs({name}) AS {name}' for name in MATCHED_COLUMNS)} FROM "
         f"feature "

@@ -56,7 +56,7 @@ def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> Impor
         hook, index = parse_file_name(path.name)
         try:
             text = read_explanation_text(path)
-            if failures.take(text):
+            if failures.count_if_failed(text):
                 continue
             if index > LARGEST_FEATURE:
                 raise InputError(f"latent {index} is larger than any dictionary")
@@ -65,7 +65,7 @@ def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> Impor
             check_text("text", text)
         except InputError as error:
             raise InputError(f"{path.name}: {error}. Nothing was imported.") from error
-        said = dump_json({"source": "delphi", "hook": hook})
+        provenance = dump_json({"source": "delphi", "hook": hook})
         rows.append(
             {
                 "dictionary": dictionary,
@@ -74,10 +74,10 @@ def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> Impor
                 "explainer": "delphi",
                 "model": model,
                 "author": "model",
-                "provenance": said,
+                "provenance": provenance,
             }
         )
-    left_out = (*failures.sentences(), *describe_left_out_scores(paths[0].parent))
+    left_out = (*failures.describe_failures(), *describe_left_out_scores(paths[0].parent))
     return ImportRows(
         "explanations", pa.Table.from_pylist(rows, ROW_SCHEMAS["explanations"]), left_out
     )
@@ -124,9 +124,9 @@ def read_explainer_model(folder: Path) -> str:
     for path in (folder / "run_config.json", folder.parent / "run_config.json"):
         if path.is_file():
             try:
-                said = parse_json(path.read_bytes(), nonfinite="keep")
+                config = parse_json(path.read_bytes(), nonfinite="keep")
             except (JsonError, OSError):
                 return ""
-            model = said.get("explainer_model") if isinstance(said, dict) else None
+            model = config.get("explainer_model") if isinstance(config, dict) else None
             return model[:MAX_TEXT_LENGTH] if isinstance(model, str) else ""
     return ""

@@ -13,7 +13,7 @@ class DictionaryNames:
 
     sizes: Mapping[str, int]
     """The dictionaries of the store with their number of features."""
-    given: Mapping[str, str] = field(default_factory=dict)
+    user_names: Mapping[str, str] = field(default_factory=dict)
     """Names that the user gave: the other tool's name -> name in this store; under "" the name
     for a single source."""
     _only: str | None = None
@@ -21,15 +21,15 @@ class DictionaryNames:
     def find(self, *sources: str) -> str:
         """Return this store's name of a dictionary that another tool calls by one of `sources`.
         InputError if it is unknown."""
-        known = [self.given[name] for name in sources if name in self.given]
-        if not known and "" in self.given:
+        known = [self.user_names[name] for name in sources if name in self.user_names]
+        if not known and "" in self.user_names:
             if self._only not in (None, sources[0]):
                 raise InputError(
                     f"there are several sources here, {self._only} and {sources[0]}: "
                     "give --dictionary SOURCE=NAME for each"
                 )
             self._only = sources[0]
-            known = [self.given[""]]
+            known = [self.user_names[""]]
         known += [name for name in sources if name in self.sizes]
         if not known:
             raise InputError(
@@ -41,7 +41,7 @@ class DictionaryNames:
     def check(self) -> "DictionaryNames":
         """Return these dictionary names if all names that the user gave exist in the store;
         otherwise raise InputError."""
-        for name in self.given.values():
+        for name in self.user_names.values():
             if name not in self.sizes:
                 raise InputError(f"No dictionary called {name!r}. {list_names(dict(self.sizes))}")
         return self

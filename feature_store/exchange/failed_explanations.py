@@ -67,7 +67,7 @@ class FailureCounts:
     def __init__(self) -> None:
         self._texts: Counter[tuple[str, str]] = Counter()
 
-    def take(self, text: str) -> bool:
+    def count_if_failed(self, text: str) -> bool:
         """Count a text if it is a failed explanation; return whether it is."""
         kind = find_failure_kind(text)
         if kind is None:
@@ -75,7 +75,7 @@ class FailureCounts:
         self._texts[kind, " ".join(text.split())[:SHOWN_CHARACTERS]] += 1
         return True
 
-    def sentences(self) -> list[str]:
+    def describe_failures(self) -> list[str]:
         """Return a sentence for each kind of failed explanation: how many there were, and the
         most frequent text."""
         found = []

@@ -55,7 +55,7 @@ LARGEST_FEATURE = 2**31 - 1
 class ImportRows:
     """Checked rows of one kind that can be imported."""
 
-    what: RowKind
+    kind: RowKind
     table: pa.Table
     """The rows to import, with the columns of their kind in ROW_SCHEMAS."""
     left_out: tuple[str, ...] = ()
@@ -63,22 +63,22 @@ class ImportRows:
 
 
 def check_rows(
-    what: RowKind, rows: Sequence[Any], origin: str, sizes: Mapping[str, int] | None = None
+    kind: RowKind, rows: Sequence[Any], origin: str, sizes: Mapping[str, int] | None = None
 ) -> ImportRows:
     """Check the rows of an import file and return them as a table. `sizes` are the known
     dictionaries with their d_sae.
 
     Raises InputError that names `origin` and the first invalid row.
     """
-    check = ROW_CHECKS[what]
+    check = ROW_CHECKS[kind]
     seen: dict[tuple, tuple[int, Any]] = {}
     for number, row in enumerate(rows, 1):
         try:
-            check_columns(row, ROW_SCHEMAS[what])
-            said = check(row)
+            check_columns(row, ROW_SCHEMAS[kind])
+            claims = check(row)
             if row["feature"] is not None:
                 check_feature_index(row["dictionary"], row["feature"], sizes or {})
-            for key, value in said:
+            for key, value in claims:
                 former = seen.setdefault(key, (number, value))
                 if former[1] != value:
                     raise InputError(f"it contradicts row {former[0]}")
@@ -86,7 +86,7 @@ def check_rows(
             raise InputError(
                 f"{origin}, row {number}: {error}. Nothing was imported; correct that row."
             ) from error
-    return ImportRows(what, pa.Table.from_pylist(list(rows), ROW_SCHEMAS[what]))
+    return ImportRows(kind, pa.Table.from_pylist(list(rows), ROW_SCHEMAS[kind]))
 
 
 def check_columns(row: Any, shape: pa.Schema) -> None:

@@ -55,20 +55,20 @@ class ImportCounts:
 
 
 def save_import(
-    catalog: Catalog, offered: ImportRows, *, patience_s: float | None = None
+    catalog: Catalog, rows: ImportRows, *, patience_s: float | None = None
 ) -> ImportCounts:
     """Save imported rows in the catalog: all of them or, if anything fails, none.
 
     Importing the same rows again changes nothing. An existing label with another text is replaced
     as if a person had typed the new one: the old label stays in its history.
     """
-    now, table = utc_now(), offered.table
+    now, table = utc_now(), rows.table
     with catalog.transaction(patience_s) as db:
-        if offered.what == "lists":
+        if rows.kind == "lists":
             new = sum(save_list(db, *one, now) for one in group_rows_by_list(table))
         else:
             db.register("incoming", table)
-            query = INSERT_LABELS if offered.what == "labels" else INSERT_EXPLANATIONS
+            query = INSERT_LABELS if rows.kind == "labels" else INSERT_EXPLANATIONS
             new = count_inserted_rows(db, query, [now])
             db.unregister("incoming")
     return ImportCounts(new, table.num_rows - new)
@@ -129,7 +129,7 @@ def save_list(
     draft = ListEdit(db, lists, here, next_change_number(db), now)
     renamed = not there or (here.name, here.description, here.deleted) != (name, description, False)
     if renamed:
-        draft.head(name, description)
+        draft.write_heading(name, description)
     entries = {entry.feature: entry for entry in here.entries}
     place, new = max((entry.place for entry in here.entries), default=0), 0
     for feature, note in dict(features).items():
@@ -137,6 +137,6 @@ def save_list(
         if entry is None:
             place += 1
         if entry is None or entry.note != note:
-            draft.put(feature, note, place if entry is None else entry.place)
+            draft.write_entry(feature, note, place if entry is None else entry.place)
             new += 1
     return new if features else int(renamed)

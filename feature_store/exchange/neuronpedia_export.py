@@ -88,10 +88,12 @@ class NeuronpediaSource:
         return self.id.partition("-")[2] or self.id
 
     @classmethod
-    def of(cls, file: HarvestFile, info: DictionaryInfo, said: str | None) -> "NeuronpediaSource":
+    def for_dictionary(
+        cls, file: HarvestFile, info: DictionaryInfo, given_name: str | None
+    ) -> "NeuronpediaSource":
         """Return the Neuronpedia source given as MODEL/LAYER-SET, or one derived from the hook
         point and the dictionary's name."""
-        if said is None:
+        if given_name is None:
             layer = re.search(r"blocks\.([0-9]+)\.", info.hook_name)
             if layer is None and "embed" not in info.hook_name:
                 raise InputError(
@@ -100,13 +102,13 @@ class NeuronpediaSource:
                 )
             name = make_slug(info.dictionary).lower()
             return cls(make_slug(file.record.model).lower(), f"{layer[1] if layer else 'e'}-{name}")
-        model, _, source = said.partition("/")
+        model, _, source = given_name.partition("/")
         good = (
             make_slug(model) == model and make_slug(source) == source and LAYER_PREFIX.match(source)
         )
-        if not model or not good or said != said.lower():
+        if not model or not good or given_name != given_name.lower():
             raise InputError(
-                f"{said!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb: small letters, "
+                f"{given_name!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb: small letters, "
                 "digits, dots, dashes and underscores, and a layer's number (e for embeddings) "
                 "before the first dash."
             )
@@ -135,7 +137,7 @@ def export_dashboards(
     *,
     explanations: Explanations | None = None,
     source: str | None = None,
-    tell: Callable[[int, int], None] = lambda done, of: None,
+    report_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> DashboardExport:
     """Write a dictionary's dashboards in Neuronpedia's layout under `out`; `tell` is called with
     the numbers of features done and in all.
@@ -143,13 +145,13 @@ def export_dashboards(
     Raises InputError for an unknown dictionary and for a folder that is not empty.
     """
     info = file.dictionary(dictionary)
-    named = NeuronpediaSource.of(file, info, source)
+    named = NeuronpediaSource.for_dictionary(file, info, source)
     folder = out / named.model / named.id
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} exists and is not empty. Give --out another folder.")
     with draft_folder(folder) as draft:
         counts = write_dashboard_files(
-            draft, DashboardWriter(file, info, named), explanations, tell
+            draft, DashboardWriter(file, info, named), explanations, report_progress
         )
     return DashboardExport(folder, **counts)
 
@@ -158,30 +160,30 @@ def write_dashboard_files(
     folder: Path,
     writer: "DashboardWriter",
     explanations: Explanations | None,
-    tell: Callable[[int, int], None],
+    report_progress: Callable[[int, int], None],
 ) -> dict[str, int]:
     """Write all files of a dictionary's Neuronpedia dashboards into a folder; return the number
     of rows of each kind."""
     info, named = writer.info, writer.source
     for part in ("features", "activations", "explanations"):
         (folder / part).mkdir()
-    for name, row in writer.heads().items():
+    for name, row in writer.metadata_rows().items():
         write_json_lines(folder / f"{name}.jsonl", [format_json_line(row)])
-    said = format_explanation_lines(explanations, info.dictionary, named) if explanations else []
+    lines = format_explanation_lines(explanations, info.dictionary, named) if explanations else []
     counts = {"features": 0, "activations": 0}
     for number, first in enumerate(range(0, info.d_sae, FEATURES_PER_FILE)):
         name = f"batch-{number}.jsonl.gz"
-        rows, contexts = writer.batch(first)
+        rows, contexts = writer.read_batch(first)
         counts["activations"] += write_json_lines(folder / "activations" / name, contexts)
         remove_empty_file(folder / "activations" / name)
         counts["features"] += write_json_lines(
             folder / "features" / name, map(format_json_line, rows)
         )
-        tell(counts["features"], info.d_sae)
-    for number, first in enumerate(range(0, len(said), FEATURES_PER_FILE)):
-        part = said[first : first + FEATURES_PER_FILE]
+        report_progress(counts["features"], info.d_sae)
+    for number, first in enumerate(range(0, len(lines), FEATURES_PER_FILE)):
+        part = lines[first : first + FEATURES_PER_FILE]
         write_json_lines(folder / "explanations" / f"batch-{number}.jsonl.gz", part)
-    return {**counts, "explanations": len(said)}
+    return {**counts, "explanations": len(lines)}
 
 
 def remove_empty_file(path: Path) -> None:
@@ -227,7 +229,8 @@ def format_explanation_lines(
 ) -> list[str]:
     """Return a dictionary's explanations in force as JSON lines of a Neuronpedia export."""
     return [
-        format_json_line(explanation_row(one, source)) for one in explanations.every(dictionary)
+        format_json_line(explanation_row(one, source))
+        for one in explanations.of_dictionary(dictionary)
     ]
 
 
@@ -276,7 +279,7 @@ class DashboardWriter:
             "creatorId": CREATOR_ID,
         }
 
-    def heads(self) -> dict[str, dict[str, Any]]:
+    def metadata_rows(self) -> dict[str, dict[str, Any]]:
         """Return the rows of the four small files that describe a Neuronpedia dump: release,
         model, sourceset and source."""
         record, source = self.file.record, self.source
@@ -326,7 +329,7 @@ class DashboardWriter:
             },
         }
 
-    def batch(self, first: int) -> tuple[list[dict[str, Any]], Iterator[str]]:
+    def read_batch(self, first: int) -> tuple[list[dict[str, Any]], Iterator[str]]:
         """Return the rows of the features from `first` on, at most FEATURES_PER_FILE, and the
         JSON lines of their contexts."""
         query = (
@@ -341,9 +344,9 @@ class DashboardWriter:
             row.update(
                 {name: row["positive"][name] for name in SIGNED_COLUMNS} if row["positive"] else {}
             )
-        return [self.feature(row) for row in found], self.activations(found)
+        return [self.feature_row(row) for row in found], self.context_lines(found)
 
-    def feature(self, row: dict[str, Any]) -> dict[str, Any]:
+    def feature_row(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return one feature as a row in Neuronpedia's layout."""
         heights, values = histogram_bars(row)
         text = self.file.vocabulary.text
@@ -368,7 +371,7 @@ class DashboardWriter:
             "freq_hist_data_bar_values": values,
         }
 
-    def activations(self, features: list[dict[str, Any]]) -> Iterator[str]:
+    def context_lines(self, features: list[dict[str, Any]]) -> Iterator[str]:
         """Yield the JSON lines of features' contexts for a Neuronpedia export: for each feature
         top contexts, then range contexts."""
         live = [row for row in features if row["n_contexts"]]
@@ -383,9 +386,11 @@ class DashboardWriter:
         table = self.file.rows(query, [live[0]["first_context"], last])
         for part in table.to_batches(CONTEXTS_PER_CHUNK):
             for row in part.to_pylist():
-                yield self.activation(row, *bands[row["feature"]])
+                yield self.context_line(row, *bands[row["feature"]])
 
-    def activation(self, row: dict[str, Any], most: float, bands: list[ActivationInterval]) -> str:
+    def context_line(
+        self, row: dict[str, Any], most: float, bands: list[ActivationInterval]
+    ) -> str:
         """Return one context as a JSON line in Neuronpedia's layout: tokens and activations of
         its window."""
         start, length = row["start"], row["length"]

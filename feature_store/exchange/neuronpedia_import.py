@@ -65,13 +65,13 @@ def read_neuronpedia_explanations(files: DumpFiles, names: DictionaryNames) -> I
             said = flatten_explanations(row)
             bare += not said
             for one in said:
-                if not failures.take(read_description(one)):
+                if not failures.count_if_failed(read_description(one)):
                     append_explanation(one, names, columns)
         except InputError as error:
             raise InputError(f"{where}: {error}. Nothing was imported.") from error
     left_out = [
         *([f"{bare} features without an explanation"] if bare else []),
-        *failures.sentences(),
+        *failures.describe_failures(),
     ]
     return ImportRows(
         "explanations", pa.table(columns, ROW_SCHEMAS["explanations"]), tuple(left_out)

@@ -27,16 +27,16 @@ KIND_KEY = "saefari"
 FORMATS = ("json", "parquet")
 
 
-def collect_rows(what: RowKind, said: Annotations, only: str | None = None) -> pa.Table:
+def collect_rows(kind: RowKind, annotations: Annotations, only: str | None = None) -> pa.Table:
     """Return all labels, lists or explanations in force as rows of a Saefari file; with `only`,
     a single list."""
-    if what == "labels":
-        table = said.in_force.select(ROW_SCHEMAS[what].names)
+    if kind == "labels":
+        table = annotations.in_force.select(ROW_SCHEMAS[kind].names)
         table = table.sort_by([(name, "ascending") for name in ("dictionary", "feature", "kind")])
-    elif what == "explanations":
-        table = said.explanations.table.select(ROW_SCHEMAS[what].names)
+    elif kind == "explanations":
+        table = annotations.explanations.table.select(ROW_SCHEMAS[kind].names)
     else:
-        kept = [said.lists.get(only)] if only is not None else said.lists.current
+        kept = [annotations.lists.get(only)] if only is not None else annotations.lists.current
         rows: list[dict[str, Any]] = []
         for one in kept:
             head = {"list": one.id, "name": one.name, "description": one.description}
@@ -49,8 +49,8 @@ def collect_rows(what: RowKind, said: Annotations, only: str | None = None) -> p
                 }
                 for entry in one.entries
             ] or [{**head, "dictionary": None, "feature": None, "note": ""}]
-        table = pa.Table.from_pylist(rows, ROW_SCHEMAS[what])
-    return table.cast(ROW_SCHEMAS[what])
+        table = pa.Table.from_pylist(rows, ROW_SCHEMAS[kind])
+    return table.cast(ROW_SCHEMAS[kind])
 
 
 def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
