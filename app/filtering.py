@@ -82,10 +82,10 @@ def chips(place: Place, given: Mapping[str, str], choice: Choice) -> None:
     for name, kind in filters.FLAGS.items():
         if kind in wanted.required_annotations:
             rest = tuple(one for one in wanted.required_annotations if one != kind)
-            found.append((name, replace(choice, wanted=replace(wanted, having=rest))))
+            found.append((name, replace(choice, wanted=replace(wanted, required_annotations=rest))))
     if wanted.only_features:
         text = f"{plural(len(wanted.only_features), 'feature')} by number"
-        found.append((text, replace(choice, wanted=replace(wanted, among=()))))
+        found.append((text, replace(choice, wanted=replace(wanted, only_features=()))))
     for text, without in found:
         st.button(
             f"{session.literal(text)} ✕",
@@ -117,7 +117,7 @@ def show(place: Place, given: Mapping[str, str], choice: Choice) -> None:
 def says(place: Place, given: Mapping[str, str], choice: Choice) -> None:
     """Callback: what labels must contain."""
     text = st.session_state[KEYS["label"]].strip()
-    put(place, given, replace(choice, wanted=replace(choice.wanted, says=text)))
+    put(place, given, replace(choice, wanted=replace(choice.wanted, name_contains=text)))
 
 
 def add(place: Place, given: Mapping[str, str], choice: Choice) -> None:
@@ -135,7 +135,7 @@ def flip(place: Place, given: Mapping[str, str], choice: Choice, kind: str) -> N
     """Callback: what a feature must have, or no longer."""
     having = choice.wanted.required_annotations
     new = tuple(one for one in having if one != kind) if kind in having else (*having, kind)
-    put(place, given, replace(choice, wanted=replace(choice.wanted, having=new)))
+    put(place, given, replace(choice, wanted=replace(choice.wanted, required_annotations=new)))
 
 
 def shown(place: Place, given: Mapping[str, str]) -> None:

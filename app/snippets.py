@@ -42,7 +42,7 @@ from feature_store.store import Store
 {request}
 store = Store(Path({store!r}))
 file = store.harvest({harvest!r})
-engine = LocalEngine.load(file, store.places.known(), choose_placement({device!r}, {dtype!r}))
+engine = LocalEngine.load(file, store.places.read_all(), choose_placement({device!r}, {dtype!r}))
 found = answer(engine, file, REQUEST)
 print(json.dumps(found, indent=1))
 '''

@@ -17,7 +17,7 @@ from feature_store.store import Store
 
 store = Store(Path({store!r}))
 file = store.harvest({harvest!r})
-engine = LocalEngine.load(file, store.places.known(), choose_placement())
+engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
 asked = {record}.from_json(json.loads({request!r}))
 answer = {function}({call})
 """

@@ -32,7 +32,7 @@ from feature_store.store import Store
 
 store = Store(Path({store!r}))
 engine = LocalEngine.load(
-    store.harvest({harvest!r}), store.places.known(), choose_placement()
+    store.harvest({harvest!r}), store.places.read_all(), choose_placement()
 )
 asked = Asked.from_json({request})
 circuit = find(engine, asked, lambda done, total, note: None)
@@ -46,8 +46,8 @@ from feature_store.saved_circuits import SavedCircuits
 from feature_store.store import Store
 
 circuits = SavedCircuits(Store(Path({store!r})).catalog)
-graph = circuits.graph(circuits.open({id!r}).graph)
-part = graph.part(SubgraphSelection(most=20))
+graph = circuits.read_graph(circuits.open({id!r}).graph)
+part = graph.select_subgraph(SubgraphSelection(max_nodes=20))
 for node in part.nodes:
     print(node.id, node.effect)
 """

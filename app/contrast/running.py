@@ -117,7 +117,7 @@ def python_lines(store: Path, harvest: str, asked: Asked | None) -> str:
     )
     return f"""{first}
 file = store.harvest({harvest!r})
-engine = LocalEngine.load(file, store.places.known(), choose_placement())
+engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
 groups = {groups}
 names = {list(asked.dictionaries)!r}
 found = contrast_text_sets(engine, groups, names, unit={asked.unit!r}, by={asked.by!r})

@@ -76,7 +76,7 @@ def lines(store: Path, list_id: str) -> str:
     return f"""{opened(store)}
 found = store.catalog.snapshot().lists.get({list_id!r})
 notes = {{entry.feature: entry.note for entry in found.entries}}
-features = [store.find(entry.feature).payload(entry.feature) for entry in found.entries]
+features = [store.find_harvest(entry.feature).payload(entry.feature) for entry in found.entries]
 """
 
 
