@@ -53,7 +53,7 @@ store, most, reads = Store(Path(sys.argv[1])), 0, 0
 while not Path(sys.argv[2]).exists():
     for index in range(5):
         feature = FeatureId("resid", index)
-        assert len(store.find(feature).payload(feature).contexts) in (0, 60)
+        assert len(store.find_harvest(feature).payload(feature).contexts) in (0, 60)
     seen = sum(len(store.catalog.history(FeatureId("resid", i))) for i in (0, 39))
     assert seen >= most, (seen, most)
     most, reads = seen, reads + 1

@@ -108,9 +108,9 @@ class NeuronpediaSource:
         )
         if not model or not good or given_name != given_name.lower():
             raise InputError(
-                f"{given_name!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb: "
-                "small letters, digits, dots, dashes and underscores, and a layer's number (e for embeddings) "
-                "before the first dash."
+                f"{given_name!r} is not MODEL/LAYER-SET, for example gpt2-small/6-res-jb: small "
+                "letters, digits, dots, dashes and underscores, and a layer's number (e for "
+                "embeddings) before the first dash."
             )
         return cls(model, source)
 
