@@ -102,11 +102,11 @@ def order_features(
     by = (
         f"{SORT_COLUMNS[query.order]} {'DESC' if query.descending else 'ASC'} NULLS LAST, f.feature"
     )
-    query = (
+    sql = (
         f"SELECT f.feature FROM {join_tables(query.kinds)} "
         f"WHERE {' AND '.join(conditions)} ORDER BY {by}"
     )
-    return file.rows(query, values, tables).column("feature").to_numpy()
+    return file.rows(sql, values, tables).column("feature").to_numpy()
 
 
 def read_feature_rows(

@@ -157,24 +157,24 @@ def hold_job(job: Job) -> Iterator[JobProcess]:
 def run_job(job: Job, work: Callable[[JobProcess], dict[str, Any]]) -> JobState:
     """Run a job's work in this process and write how it ended; the traceback of an unexpected
     error is logged."""
-    with hold_job(job) as work:
+    with hold_job(job) as process:
         try:
-            result = work(work)
+            result = work(process)
         except JobCancelled:
-            work.finish("cancelled")
+            process.finish("cancelled")
             return "cancelled"
         except JobStopped:
-            work.finish("stopped")
+            process.finish("stopped")
             return "stopped"
         except KeyboardInterrupt:
-            work.finish("stopped")
+            process.finish("stopped")
             raise
-        except Exception as error:  # a process's end: the log has the whole of it
+        except Exception as error:  # the process ends here: the log has the traceback
             expected = isinstance(error, InputError)
             if not expected:
-                work.log(traceback.format_exc())
+                process.log(traceback.format_exc())
             sentence = str(error) if expected else f"{type(error).__name__}: {error}"
-            work.finish("failed", error=sentence)
+            process.finish("failed", error=sentence)
             return "failed"
-        work.finish("done", result=result)
+        process.finish("done", result=result)
         return "done"
