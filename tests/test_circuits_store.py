@@ -83,7 +83,9 @@ def test_what_is_kept_is_what_was_given(circuits: SavedCircuits) -> None:
     name = circuits.save(CIRCUIT.to_json(), **RUN)
     kept = circuits.open(name)
     part = circuits.read_graph(kept.graph).select_subgraph(SubgraphSelection())
-    nodes = [{k: v for k, v in vars(n).items() if k not in ("in_circuit", "group")} for n in part.nodes]
+    nodes = [
+        {k: v for k, v in vars(n).items() if k not in ("in_circuit", "group")} for n in part.nodes
+    ]
     edges = [{"source": s, "target": t, "weight": w} for s, t, w in part.edges]
     whole = {**kept.experiment.result["circuit"], "nodes": nodes, "edges": edges}
     assert Circuit.from_json(whole) == CIRCUIT
