@@ -269,7 +269,7 @@ def annotate(name: str, key: str) -> None:
 
 def delete(name: str, back: bool) -> None:
     """Callback: out of the list, or back into it."""
-    attempt(kept().delete, name, back=back)
+    attempt(kept().delete, name, restore=back)
 
 
 def attempt(work: Any, *given: Any, **more: Any) -> Any:

@@ -96,7 +96,7 @@ def note(name: str, key: str) -> None:
 
 def delete(name: str, back: bool) -> None:
     """Callback: out of the list, or back."""
-    attempt(kept.experiments().delete, name, back=back)
+    attempt(kept.experiments().delete, name, restore=back)
 
 
 def attempt(work, *given, **more) -> None:

@@ -75,7 +75,7 @@ def deleted(lists: FeatureLists, said: annotations.Said) -> None:
 
 def bring_back(list_id: str) -> None:
     """Callback: a deleted list is there again."""
-    keeping.attempt(feature_list_edits.delete_list, list_id, back=True)
+    keeping.attempt(feature_list_edits.delete_list, list_id, restore=True)
 
 
 def index(here: Place | None, said: annotations.Said) -> None:
