@@ -35,7 +35,7 @@ catalog = Catalog(Path(sys.argv[1]))
 catalog.writable = sys.argv[2] == "write"
 if catalog.writable:
     catalog.annotate(FeatureId("resid", 0), "label", "first")
-with catalog.reading() as db:
+with catalog.read_transaction() as db:
     if catalog.writable:
         db.execute("UPDATE annotation SET value = 'kept'")
         db.commit()  # in the log now, and not yet in the file

@@ -117,7 +117,9 @@ def write_dictionary_rows(
         writer.append_rows(
             "context", build_context_table(name, chosen, part, results.records, details.windows)
         )
-    writer.append_rows("dictionary", pa.Table.from_pylist([dictionary_row(details, results, joint)]))
+    writer.append_rows(
+        "dictionary", pa.Table.from_pylist([dictionary_row(details, results, joint)])
+    )
     writer.append_rows("silent_window", silent_window_table(details, results))
     return first + len(chosen.feature)
 
