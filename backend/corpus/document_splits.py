@@ -36,7 +36,7 @@ def assign_sides(
     if len(np.unique(keys)) < FEW_DOCUMENTS:
         return _deal_groups(keys, np.asarray(sizes))
     salt = mix_uint64(np.array([seed % 2**64], np.uint64))
-    return (mix_uint64(keys ^ salt) >> np.uint64(63)).astype(np.uint8)
+    return (mix_uint64(keys ^ salt) >> np.uint64(63)).astype(np.uint8)  # the highest bit
 
 
 def _deal_groups(

@@ -64,6 +64,7 @@ def minhash_sketch(normal: str) -> UInt32[np.ndarray, "hashes"]:
     smallest = np.full(SKETCH_HASHES, 2**32 - 1, np.uint64)
     for start in range(0, len(shingles), SHINGLES_PER_CHUNK):
         chunk = shingles[start : start + SHINGLES_PER_CHUNK]
+        # Multiply-shift hashing: each (factor, shift) pair is one hash function.
         hashes = (_FACTORS[:, None] * chunk[None, :] + _SHIFTS[:, None]) >> np.uint64(32)
         np.minimum(smallest, hashes.min(axis=1), out=smallest)
     return smallest.astype(np.uint32)

@@ -71,7 +71,7 @@ def _group_roots(sketches: UInt32[np.ndarray, "n hashes"]) -> Int[np.ndarray, "n
 
     def find(i: int) -> int:
         while parent[i] != i:
-            parent[i] = parent[parent[i]]
+            parent[i] = parent[parent[i]]  # path halving keeps the trees flat
             i = parent[i]
         return i
 
@@ -88,6 +88,7 @@ def _similar_pairs(sketches: UInt32[np.ndarray, "n hashes"]) -> list[tuple[int, 
     for band in range(BANDS):
         bucket = _bucket_keys(sketches[:, band * ROWS : (band + 1) * ROWS])
         order = np.argsort(bucket, kind="stable")
+        # Documents of one bucket are neighbours in this order.
         for step in range(1, min(COMPARED_NEIGHBOURS, len(order) - 1) + 1):
             left, right = order[:-step], order[step:]
             left, right = _filter_pairs(bucket[left] == bucket[right], left, right)

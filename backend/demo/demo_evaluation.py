@@ -113,6 +113,7 @@ def measure_quality(
     ) -> Callable[[Tensor], Tensor]:
         keep = counted_token_mask(lm, batch)[..., None]
         source = lm.activations(batch, [plan.hook])[plan.hook]
+        # BOS and padding keep their activations: dictionaries are not trained on them.
         return lambda act: torch.where(keep, replace(source), act)
 
     replacements = (lambda x: encode_decode(x)[1], lambda x: mean, lambda x: torch.zeros(()))

@@ -60,6 +60,7 @@ def train_transcoder(
 ) -> None:
     """Train a transcoder on `tokens` pairs of rows drawn from `x` and `y`, and save it as sae-lens'
     `jumprelu_transcoder`."""
+    # In these units centred rows of y have root-mean-square norm 1: one learning rate fits all.
     unit = float(y.var(0).sum().sqrt())
     model = Transcoder(x, y / unit, plan)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.999))
@@ -73,6 +74,7 @@ def train_transcoder(
             group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 50, 0.05 + 3 * (1 - step / steps))
         acts = model.encode(x[rows])
         kept, smallest = batch_top_k(acts, plan.k)
+        # The threshold that replaces BatchTopK after training is a moving average.
         threshold = smallest if step == 0 else 0.98 * threshold + 0.02 * smallest
         error = y[rows] / unit - kept @ model.W_dec - model.b_dec
         silent = torch.where((kept > 0).any(0), 0, silent + 1)

@@ -84,18 +84,17 @@ def sort_into_runs(
     """Sort the triples of one chunk by slot and cut them into activation runs, one per slot and
     window. `triples.token` holds row numbers of the chunk."""
     slot = triples.feature.to(torch.int32)
-    if signed:
+    if signed:  # even slots are positive activations, odd slots negative
         slot = slot * 2 + (triples.value < 0)
-    narrow = (
-        torch.int16 if n_slots < 1 << 15 else torch.int32
-    )  # radix sort: int16 needs half the passes
+    # The sort is a radix sort: int16 keys need half the passes of int32.
+    narrow = torch.int16 if n_slots < 1 << 15 else torch.int32
     order = torch.sort(slot.to(narrow), stable=True).indices
     slot, value = select_rows(slot, order), select_rows(triples.value, order)
     row = select_rows(triples.token.to(torch.int32), order)
     start = segment_starts(slot, select_rows(rows.window, row))
     size = value.abs()
     sort_key, sorted_value = slot.long() << 32 | row, value
-    if signed:
+    if signed:  # by slot, the two signs of a feature are apart: sort by feature instead
         found = torch.sort((slot >> 1).long() << 32 | row)
         sort_key, sorted_value = found.values, select_rows(value, found.indices)
     return ActivationRuns(

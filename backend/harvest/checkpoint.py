@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     facts |= {"spooled": checkpoint.spooled, "names": names}
     new_file = folder / "state.new"
     save_file(arrays, new_file, metadata={"saefari": dump_json(facts, ascii_only=True)})
-    with new_file.open("rb") as handle:
+    with new_file.open("rb") as handle:  # on disk before the rename, even if power fails
         os.fsync(handle.fileno())
     new_file.replace(folder / "state.safetensors")
 

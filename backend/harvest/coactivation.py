@@ -94,8 +94,8 @@ class PairTable:
 
     def __init__(self, d_sae: int, device: torch.device) -> None:
         self.d_sae = d_sae
-        # Each pair is counted in one of its two cells. There is one column more than features:
-        # what pads lists to one length is counted there.
+        # Each pair is counted in one of its two cells. The extra column counts the padding that
+        # brings lists of features to one length.
         self._table = torch.zeros(d_sae * (d_sae + 1), dtype=torch.int32, device=device)
         self._active = torch.zeros(d_sae, dtype=torch.int64, device=device)
 
@@ -107,6 +107,7 @@ class PairTable:
         self._active += torch.bincount(feature, minlength=self.d_sae)
         begin, length = token_entry_ranges(row)
         lengths = length.cpu().numpy()
+        # Lists cost the square of their length, the matrix product the square of d_sae.
         if float((lengths.astype(float) ** 2).mean()) * DENSE_GAIN > self.d_sae**2:
             self._add_products(feature, length)
             return
@@ -136,6 +137,7 @@ class PairTable:
         start = owner * (2 * ring_size) + position
         rings.view(-1)[start] = features
         rings[:, ring_size:] = rings[:, :ring_size]
+        # Row i of `following` holds the half turn of entries from place i on, without a copy.
         following = rings.view(-1).as_strided((rings.numel() - half_turn + 1, half_turn), (1, 1))
         narrow = torch.int16 if self.d_sae < 1 << 15 else torch.int32
         order = torch.sort(features.to(narrow), stable=True).indices

@@ -221,6 +221,7 @@ def extract_activations(
 ) -> WindowExtract:
     """Extract for context windows all activations of the chosen runs' features in the rows [start,
     stop), of either sign, as numpy arrays on the host."""
+    # sort_key is feature << 32 | row, so a window of one feature is one range of keys.
     base = select_rows(runs.run_feature, chosen).long() << 32
     low = torch.searchsorted(runs.sort_key, base | start)
     high = torch.searchsorted(runs.sort_key, base | stop)

@@ -78,6 +78,7 @@ def activation_moments(sums: FeatureSums) -> dict[str, np.ndarray]:
     with np.errstate(divide="ignore", invalid="ignore"):
         m1, m2, m3, m4 = sums.powers / sums.n_active
         variance = m2 - m1**2
+        # Below this ratio the difference is rounding error of the power sums: the variance is 0.
         variance = np.where(variance > 1e-10 * m2, variance, np.where(m2 > 0, 0.0, np.nan))
         std = np.sqrt(variance)
         skew = (m3 - 3 * m1 * m2 + 2 * m1**3) / std**3

@@ -147,6 +147,7 @@ def build_feature_columns(
         columns["positive"] = struct_array(build_sign_columns(positive, tokens, windows, first_bin))
         columns["negative"] = struct_array(build_sign_columns(negative, tokens, windows, first_bin))
         signed_sum = positive.powers[0] - negative.powers[0]
+        # Windows where both signs fire are in both counts; subtract them once.
         shared = acc.statistics.n_windows_both.cpu().numpy()[step]
         combined = positive + negative
         combined = type(combined)(**vars(combined) | {"n_windows": combined.n_windows - shared})
