@@ -102,11 +102,11 @@ def harvest() -> dict[str, Any]:
 
 def dictionary(features: int) -> dict[str, Any]:
     """What it says of its dictionary."""
-    hook = "blocks.0.hook_resid_post"
+    site = {"hook": "blocks.0.hook_resid_post", "start": 0, "stop": 256, "model": ""}
     return {
         "dictionary": DICTIONARY,
-        "hook_name": hook,
-        "hook_out": hook,
+        "reads": [site],
+        "writes": [site],
         "architecture": "topk",
         "signed": False,
         "d_in": 256,

@@ -59,6 +59,7 @@ class EditedForward:
         plan, lm = self.plan, self.plan.lm
         self._passes = ForwardPasses(lm, plan.path, keep=self.keep)
         self._clean_passes = ForwardPasses(lm, plan.path, keep=self.keep)
+        self._read_first = plan.read_ahead
         self._ahead: dict[str, Tensor] = {}
         """Clean activations of the rows that are shown, read before the edited forward pass."""
         self._lines = [
@@ -254,9 +255,8 @@ class EditedForward:
 
     def _read_ahead(self, tokens: Tensor) -> None:
         """Run the clean model on the shown rows first, where an operation needs its activations."""
-        names = self.plan.read_ahead
-        if names:
-            keep = {name: make_recording_edit(self._ahead, name) for name in names}
+        if self._read_first:
+            keep = {name: make_recording_edit(self._ahead, name) for name in self._read_first}
             self._clean_passes.forward(tokens, keep, last=True)
 
     def _rows_of(self, one: EditOperation, hooks: tuple[str, ...]) -> Tensor | None:
