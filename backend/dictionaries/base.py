@@ -176,8 +176,8 @@ class Dictionary(SitedDictionary):
 
     @property
     def model_kwargs(self) -> Mapping[str, object]:
-        """Keyword arguments with which the dictionary's language model must be loaded; InputError
-        where the metadata holds no table of them."""
+        """Keyword arguments with which a dictionary's language model must be loaded
+        (model_from_pretrained_kwargs); InputError where the metadata holds no table of them."""
         kwargs = self.metadata.get("model_from_pretrained_kwargs") or {}
         if not isinstance(kwargs, Mapping):
             raise InputError(

@@ -28,8 +28,8 @@ def dictionary_bytes(dictionary: Dictionary) -> int:
 
 
 def _tensors(owner: object) -> Iterator[Tensor]:
-    """Yield every tensor in an object's fields, in the fields of its parts, and in its torch
-    modules."""
+    """Yield every tensor of a dictionary, from its fields, the fields of its parts and torch
+    modules, to count its bytes in the cache."""
     if isinstance(owner, Tensor):
         yield owner
     elif isinstance(owner, nn.Module):
@@ -73,7 +73,8 @@ class DictionaryCache:
         return key in self._alive
 
     def _find(self, key: Hashable) -> Dictionary | None:
-        """Return the dictionary of this key if it is in memory, and mark it as recently used."""
+        """Return the dictionary of this key if the cache has it in memory, and mark it as recently
+        used."""
         with self._guard:
             found = self._alive.get(key)
         if found is not None:

@@ -217,7 +217,8 @@ def _has_file(weights: str) -> Callable[[str], bool]:
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """Return the JSON object in a file; InputError that names the file for anything else."""
+    """Return the JSON object in a dictionary's config file; InputError that names the file for
+    anything else."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"), nonfinite="keep")
     except FileNotFoundError:
@@ -319,7 +320,7 @@ def _check_hub(source: DictionarySource) -> None:
 
 
 def _check_nothing(_: DictionarySource) -> None:
-    """Check nothing: an identity dictionary has no files."""
+    """Check nothing, since an identity dictionary has no files."""
 
 
 SOURCE_KINDS: dict[str, SourceKind] = {

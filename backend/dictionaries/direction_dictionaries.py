@@ -37,26 +37,27 @@ class IdentityCoder:
 
     @property
     def W_dec(self) -> Float[Tensor, "d d"]:
-        """Identity matrix [d d] as decoder."""
+        """Decoder of the identity coder: the identity matrix [d d]."""
         return self._one
 
     @property
     def W_enc(self) -> Float[Tensor, "d d"]:
-        """Identity matrix [d d] as encoder."""
+        """Encoder of the identity coder: the identity matrix [d d]."""
         return self._one
 
     def encode(self, z: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """Return the activation z itself as the code."""
+        """Return the activation z itself as the code of an identity dictionary."""
         return z
 
     def decode(
         self, f: Float[Tensor, "... d"], z: Float[Tensor, "... d"]
     ) -> Float[Tensor, "... d"]:
-        """Return the code f itself as the reconstruction."""
+        """Return the code f itself as the reconstruction of an identity dictionary."""
         return f
 
     def encode_sparse(self, z: Float[Tensor, "... d"], precision: Precision) -> Triples:
-        """Return the non-zero coordinates of z as triples."""
+        """Return the non-zero coordinates of the activation z, the code of an identity dictionary,
+        as triples."""
         return dense_to_triples(z.flatten(0, -2))
 
 

@@ -34,20 +34,20 @@ terms."""
 
 
 def refusal_error(reason: str) -> PydanticCustomError:
-    """Return the error with which a validator of a foreign config refuses the file: `FILE cannot be
-    used: REASON.`"""
+    """Return the error with which a validator of a foreign config file refuses the file: `FILE
+    cannot be used: REASON.`"""
     return PydanticCustomError("refused", "{reason}", {"reason": reason})
 
 
 def _read_number(value: object) -> object:
-    """Return a JSON number unchanged; refuse booleans and other types."""
+    """Return a JSON number of a foreign config unchanged; refuse booleans and other types."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refusal_error("it must be a number")
     return value
 
 
 def _read_whole_number(value: object) -> object:
-    """Return a JSON number as an int if it is whole; refuse everything else."""
+    """Return a whole JSON number of a foreign config as an int; refuse everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refusal_error("it must be a whole number")
     if isinstance(value, float):
@@ -62,7 +62,9 @@ WholeNumber = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=0, le
 Count = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=1, le=LARGEST)]
 """A whole number from 1 in a foreign config; 16.0 is read as 16."""
 Real = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
+"""A finite number in a foreign config."""
 Flag = Annotated[bool, Strict()]
+"""`true` or `false` in a foreign config."""
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
 Text = Annotated[str, Strict(), Field(max_length=1000)]
 """A text in a foreign config; an empty text equals an absent one."""

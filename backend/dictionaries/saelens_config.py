@@ -262,8 +262,8 @@ def _fill_layer(metadata: dict[str, object], layer: object) -> dict[str, object]
 
 
 def _whole_k(key: str, value: object, d_sae: int) -> int:
-    """Return the number k of features kept per token, 1 to d_sae; raise a validation error for
-    other values."""
+    """Return sae-lens' number k of features kept per token, 1 to d_sae; raise a validation error
+    for other values."""
     number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
     if not 1 <= number <= d_sae or not float(number).is_integer():
         shown = f"{value:g}" if isinstance(value, float) else show_value(value)
@@ -272,5 +272,6 @@ def _whole_k(key: str, value: object, d_sae: int) -> int:
 
 
 def _missing_key_error(key: str) -> Exception:
-    """Return the validation error for a key without which the numbers are undetermined."""
+    """Return the validation error for a missing key of a sae-lens config that decides
+    the numbers."""
     return refusal_error(f"it has no {key}, which decides its numbers")

@@ -17,8 +17,8 @@ from feature_store.errors import InputError
 
 
 def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over tensor names, dtypes, shapes and bytes in the order of names, in
-    hexadecimal."""
+    """Return the SHA-256 of the tensors of a weight file: names, dtypes, shapes and bytes in the
+    order of names, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -28,7 +28,8 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a safetensors file as stored; InputError where the file is damaged."""
+    """Return all tensors of a safetensors weight file as stored; InputError where the file is
+    damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -99,7 +100,8 @@ def read_npz(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def explain_misfit(what: str) -> Iterator[None]:
-    """Turn errors of torch or sae-lens about tensors that do not fit into one InputError sentence.
+    """Turn errors of torch or sae-lens about the tensors of a weight file that do not fit its
+    config into one InputError sentence.
 
     `what` begins the sentence: "The weights in FOLDER do not fit its cfg.json".
     """

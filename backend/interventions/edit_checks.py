@@ -42,7 +42,7 @@ def agreed_processing(dictionaries: Mapping[str, Dictionary], names: set[str]) -
 
 
 def check_freeze(lm: LanguageModel, freeze: FrozenLayers) -> None:
-    """Raise InputError where frozen layers do not exist in the model."""
+    """Raise InputError where layers to be frozen during an edit do not exist in the model."""
     for what in ("patterns", "norms", "mlps"):
         chosen = getattr(freeze, what)
         if chosen is not None and not 0 <= chosen[0] <= chosen[1] < lm.n_layers:
@@ -97,8 +97,8 @@ def _check_features(
 def check_feature(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], feature: FeatureId
 ) -> None:
-    """Raise InputError for a feature that does not exist, or whose dictionary does not fit the
-    model."""
+    """Raise InputError for an edited feature that does not exist, or whose dictionary does not fit
+    the model."""
     one = pick_by_name("dictionary", feature.dictionary, dictionaries)
     if feature.index >= one.d_sae:
         raise InputError(

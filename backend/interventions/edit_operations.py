@@ -66,8 +66,8 @@ class EditOperation:
 
     @cached_property
     def index(self) -> slice | Tensor:
-        """Rows of the batch as an index; a slice where they are neighbours, which
-        copies nothing."""
+        """Rows of the batch on which the operation acts, as an index; a slice where they are
+        neighbours, which copies nothing."""
         first, last = self.rows[0], self.rows[-1]
         if self.rows == tuple(range(first, last + 1)):
             return slice(first, last + 1)
@@ -82,7 +82,7 @@ class EditOperation:
 
     @cached_property
     def fixed_length(self) -> Float[Tensor, "row 1"] | None:
-        """Norm of `fixed` for each row."""
+        """Norm of the operation's constant stream difference `fixed`, for each row."""
         return None if self.fixed is None else vector_norm(self.fixed, dim=-1)
 
     def difference(
@@ -113,7 +113,8 @@ class EditOperation:
         return found.to(self.directions.dtype)
 
     def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
-        """Return the difference of the activations, [row pos k]."""
+        """Return the difference that the operation makes to the features' activations,
+        [row pos k]."""
         if self.mode.kind == "shift":
             change = self.mode.change(self.strength, self.basis)
             return change.expand(-1, -1, len(self.directions))

@@ -21,6 +21,7 @@ class EditedLogits:
     length have no meaning."""
 
     logits: Float[Tensor, "row pos vocab"]
+    """Logits under the edits, [row pos vocab]."""
     clean: Float[Tensor, "row pos vocab"] | None
     """Logits of the clean model on the same tokens; None for a plan without clean twins. A row
     without edits is its own twin."""

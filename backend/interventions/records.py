@@ -190,7 +190,8 @@ def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, An
 
 
 def _parse_option(name: str, value: object, options: Any) -> Any:
-    """Return a value that is one of a Literal's options; InputError for other values."""
+    """Return a field of an edit record that is one of a Literal's options; InputError for other
+    values."""
     known = list(get_args(options))
     if value not in known:
         raise InputError(
@@ -201,14 +202,14 @@ def _parse_option(name: str, value: object, options: Any) -> Any:
 
 
 def _parse_number(name: str, value: object) -> float:
-    """Return a JSON number as a float; InputError for other values."""
+    """Return a number field of an edit record as a float; InputError for other values."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} is {value!r}: write a number.")
     return float(value)
 
 
 def _optional_tuple(value: Any) -> Any:
-    """Return a list as a tuple, and None as None."""
+    """Return a list field of an edit record as a tuple, and None as None."""
     return None if value is None else tuple(value)
 
 
