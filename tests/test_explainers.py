@@ -102,7 +102,7 @@ def test_who_looks_at_more_than_firing_windows_says_so(name: str) -> None:
     assert beside[0] != beside[1]
     pairs = [explain(name, saying("dogs"), sampled) for sampled in (DOG, bare)]
     whole, less = ((getattr(found, "detail", None), prompts) for found, prompts in pairs)
-    assert (whole != less) == EXPLAINERS[name].beside
+    assert (whole != less) == EXPLAINERS[name].uses_silent
 
 
 @pytest.mark.parametrize("name", ASKING)

@@ -101,8 +101,8 @@ def checked(store: Store, given: Explaining) -> Explaining:
 
 def wanted(given: Explaining) -> SampleSettings:
     """What an explainer is shown, and nothing that it will be judged by."""
-    beside = any(table()[name].beside for name in given.explainers)
-    return SampleSettings(seed=given.seed, with_silent=beside, scored=False)
+    with_silent = any(table()[name].uses_silent for name in given.explainers)
+    return SampleSettings(seed=given.seed, with_silent=with_silent, scored=False)
 
 
 def estimate(store: Store, given: Explaining) -> CostEstimate:

@@ -81,8 +81,8 @@ def describe_distance(tokens: int) -> str:
 
 EXPLAINER = Explainer(
     "Where attention looks",
-    "A language model sees, for strong windows, the token of the peak and the tokens from which "
-    "its activation comes.",
+    "A language model sees, for strong windows, the peak token and the source tokens of its "
+    "activation.",
     explain,
     frozenset(("server", "sources")),
 )

@@ -148,9 +148,9 @@ def candidate_accuracy(rows: Sequence["JudgedItem"]) -> float:
 
 EXPLAINER = Explainer(
     "Best of several",
-    "A language model writes several explanations; the one that tells firing windows from silent "
-    "ones best, on windows held out of the explain split, is kept.",
+    "A language model writes several explanations; the one with the best detection "
+    "score on windows held out of the explain split is kept.",
     explain,
     frozenset(("server",)),
-    beside=True,
+    uses_silent=True,
 )

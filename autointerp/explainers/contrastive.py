@@ -36,8 +36,8 @@ async def explain(
 
 EXPLAINER = Explainer(
     "Against look-alikes",
-    "A language model sees firing windows and silent ones that look like them.",
+    "A language model sees firing windows, and silent ones that look similar.",
     explain,
     frozenset(("server",)),
-    beside=True,
+    uses_silent=True,
 )

@@ -67,6 +67,6 @@ class Explainer:
     explain: ExplainFunction
     needs: frozenset[str] = frozenset()
     """Required tools, of `server`, `embedder`, `sources`."""
-    beside: bool = False
+    uses_silent: bool = False
     """Whether the explainer uses `explain_more` or silent windows; other explainers are given
     none."""

@@ -84,5 +84,5 @@ EXPLAINER = Explainer(
     "No language model: the words nearest in meaning to the strongest windows.",
     explain,
     frozenset(("embedder",)),
-    beside=True,
+    uses_silent=True,
 )

@@ -32,8 +32,8 @@ async def explain(
 
 EXPLAINER = Explainer(
     "Patterns",
-    "No language model: the tokens, beginnings and shapes that tell its windows from silent ones, "
-    "and what it makes likelier.",
+    "No language model: the tokens, beginnings and shapes that distinguish firing windows from "
+    "silent ones, and the promoted tokens.",
     explain,
-    beside=True,
+    uses_silent=True,
 )

@@ -41,8 +41,8 @@ async def explain(
 
 EXPLAINER = Explainer(
     "With promoted tokens",
-    "A language model sees strong windows, what follows their peaks, and the tokens that the "
-    "feature makes likelier.",
+    "A language model sees strong windows, the tokens after their peaks, and the tokens that the "
+    "feature promotes.",
     explain,
     frozenset(("server",)),
 )

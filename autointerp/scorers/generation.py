@@ -169,7 +169,7 @@ def firing_shares(rows: list[JudgedItem], peaks: np.ndarray) -> tuple[Estimate, 
 
 SCORER = Scorer(
     "Generation",
-    "Texts are written from the label; the value is the share that makes the feature fire.",
+    "Texts are written from the label; the value is the share in which the feature fires.",
     "share that fires",
     None,
     score,

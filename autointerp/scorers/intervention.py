@@ -159,7 +159,7 @@ def mean_log_odds(rows: Sequence[JudgedItem]) -> Estimate:
 
 SCORER = Scorer(
     "Intervention",
-    "Steers by the feature at 1 nat, and asks which text shows the label: steered or not.",
+    "The model is steered by the feature at 1 nat; the judge picks the text that shows the label.",
     "steered picked",
     0.5,
     score,

@@ -148,7 +148,7 @@ def read_intruder(reply: Reply | RequestFailure, right: int) -> JudgeAnswer:
 
 SCORER = Scorer(
     "Intruder",
-    "Finds the silent window among four firing ones, without a label: is there anything to see?",
+    "The judge, without a label, finds the silent window among four firing ones.",
     "share found",
     1 / (FIRING_PER_QUESTION + 1),
     score,

@@ -255,7 +255,7 @@ def concatenate_tokens(firing: WindowValues, silent: WindowValues) -> tuple[np.n
 
 SCORER = Scorer(
     "Simulation",
-    "The judge foretells every token's activation; the value is its correlation with the true one.",
+    "The judge predicts every token's activation; the value is the correlation with the true one.",
     "correlation",
     0.0,
     score,

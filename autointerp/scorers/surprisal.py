@@ -40,7 +40,7 @@ async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> Label
 
 SCORER = Scorer(
     "Surprisal",
-    "How many nats per token the label saves a local model, firing against silent windows.",
+    "Nats per token that the label saves a local model, on firing against silent windows.",
     "AUC",
     0.5,
     score,
