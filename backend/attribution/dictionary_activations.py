@@ -71,8 +71,8 @@ class DictionaryActivations:
         return torch.cat(parts) if parts else pulled.new_zeros(0)
 
     def decode_feature_values(self, value: Float[Tensor, "n"]) -> Float[Tensor, "batch pos d_out"]:
-        """Return decode(f, x) − decode(0, x), [batch, position, d_out], where the active features
-        have the given values instead of their own."""
+        """Return what the dictionary decodes from its active features with the given values instead
+        of their own activations: decode(f, x) − decode(0, x), [batch, position, d_out]."""
         W_dec = self.dictionary.coder.W_dec
         z = W_dec.new_zeros(*self.x.shape[:2], W_dec.shape[1])
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
@@ -129,7 +129,8 @@ def read_dictionary_activations(
 def list_active_features(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], counted: Bool[Tensor, "batch pos"]
 ) -> ActiveFeatures:
-    """Encode a dictionary's input and list the active features at the counted positions."""
+    """Encode a dictionary's input and list its active features, with their activations, at the
+    counted positions."""
     if d.needs_sequence:
         rows = [_label_with_row(i, d.encode_sparse(one[None])) for i, one in enumerate(x)]
         found = ActiveFeatures(*(torch.cat(column) for column in zip(*rows, strict=True)))

@@ -141,8 +141,9 @@ def _integrate_dictionary(
 def total_baseline_change(
     reading: DictionaryActivations, baseline: AttributionBaseline
 ) -> Float[Tensor, "batch pos d_out"]:
-    """Return the vector [batch, position, d_out] that is added to the activation at the
-    dictionary's output hook point when every active feature takes its baseline."""
+    """Return the change [batch, position, d_out] of the activation at the dictionary's output hook
+    point when every active feature takes its baseline: the whole path along which integrated
+    gradients estimate effects."""
     change = reading.decode_feature_values(baseline.value - reading.active.value)
     return change if baseline.error is None else change + baseline.error - reading.error_term()
 

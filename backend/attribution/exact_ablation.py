@@ -78,8 +78,8 @@ def _run_single_ablations(
     baseline: Float[Tensor, "n"],
     prompt: Int[Tensor, "1 pos"],
 ) -> Float[Tensor, "m pos vocab"]:
-    """Return the logits of copies of one prompt, each with one active feature set to its baseline:
-    [feature, position, vocabulary]."""
+    """Run copies of one prompt, each with one active feature ablated exactly (set to its baseline),
+    and return the logits: [feature, position, vocabulary]."""
     active, d = reading.active, reading.dictionary
     position = active.position[nodes]
     x = reading.x[active.row[nodes], position]

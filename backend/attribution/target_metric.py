@@ -18,8 +18,8 @@ MetricFunction = Callable[[Float[Tensor, "batch pos vocab"]], Float[Tensor, "bat
 def tokenize_continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
 ) -> list[int]:
-    """Return the token ids of `answer` as they follow `prompt`, whatever way the tokenizer marks
-    word beginnings.
+    """Return the token ids of a target's answer as they follow `prompt`, whatever way the tokenizer
+    marks word beginnings.
 
     A tokenizer that puts a dummy space before every text splits " park" in two on its own, but not
     after a prompt. Raises InputError if prompt and answer merge into one token where they meet.
@@ -41,8 +41,8 @@ def tokenize_continuation(
 def tokenize_single_token_answer(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str
 ) -> int:
-    """Return the token id of an answer that is a single token after `prompt`. Raises InputError,
-    with the tokens, if the answer is several."""
+    """Return the token id of a target answer that is a single token after `prompt`. Raises
+    InputError, with the tokens, if the answer is several."""
     found = tokenize_continuation(tokenizer, prompt, answer)
     if len(found) > 1:
         pieces = " + ".join(repr(tokenizer.decode([token])) for token in found)
@@ -54,7 +54,8 @@ def tokenize_single_token_answer(
 
 
 def tokenize_without_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the token ids of a text, without BOS or other special tokens."""
+    """Return the token ids of a prompt or of a target's answer, without BOS or other special
+    tokens."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
@@ -107,7 +108,8 @@ class TargetMetric:
         )
 
     def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
-        """Return Σ weight · (logit − mean logit) for each row of logits: [copies · sets]."""
+        """Return the weighted target metric Σ weight · (logit − mean logit) for each row of logits:
+        [copies · sets]."""
         copies = len(rows) // len(weights)
         ids, _ = _pad_token_sets(self.answers, rows)
         longest = ids.shape[1]
@@ -117,8 +119,8 @@ class TargetMetric:
         return (found * each.repeat(copies, 1)).sum(-1)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
-        """Return the logarithm of the summed exponentials of each row's answer tokens: [copies ·
-        sets]."""
+        """Return the log of the summed exponentials of the target tokens' logits for each row:
+        [copies · sets]."""
         copies = len(rows) // len(sets)
         ids, extra = _pad_token_sets(sets, rows)
         found = rows.gather(1, ids.repeat(copies, 1))

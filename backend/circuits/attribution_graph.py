@@ -61,7 +61,8 @@ class AttributionGraph:
 
     @cached_property
     def kinds(self) -> NodeKindMasks:
-        """Return one mask for each kind of node: feature, error term, token, logit."""
+        """Return one mask over the nodes of the attribution graph for each kind: feature, error
+        term, token, logit."""
         sites = self.replacement.sites
         is_token = [sites[place.site].is_tokens for place in self.sources]
         is_feature = [place.feature is not None for place in self.sources]

@@ -210,7 +210,8 @@ def _build_nodes(
 def _build_edges(
     graph: AttributionGraph, kept: np.ndarray, nodes: Sequence[CircuitNode]
 ) -> tuple[CircuitEdge, ...]:
-    """Build the circuit edges of the direct effects that pruning kept, by falling |weight|."""
+    """Build the circuit edges of the attribution graph's direct effects that pruning kept, by
+    falling |weight|."""
     rows, columns = np.nonzero(kept)
     weights = graph.effects[rows, columns]
     order = np.argsort(-np.abs(weights), kind="stable")
@@ -221,7 +222,8 @@ def _build_edges(
 
 
 def _describe_coverage(graph: AttributionGraph) -> list[str]:
-    """Return notes on layers without a transcoder and on features that were not traced."""
+    """Return notes on what the attribution graph does not cover: layers without a transcoder, and
+    features that were not traced."""
     sites = graph.replacement.sites
     bare = [site.layer for site in sites if site.activations is None and not site.is_tokens]
     notes = []

@@ -220,7 +220,7 @@ def _record_prompt(
 
 
 def decode_tokens(engine: LocalEngine, ids: Sequence[int]) -> str:
-    """Decode token ids to text with the model's tokenizer."""
+    """Decode token ids of a circuit's prompt to text with the model's tokenizer."""
     return str(engine.lm.tokenizer.decode(list(ids)))
 
 
@@ -232,7 +232,7 @@ def _assign_slots(
     marks: Sequence[Sequence[PlaceMark]] | None,
     prompts: Sequence[CircuitPrompt],
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Return the slot of every token and the names of the slots."""
+    """Assign a slot to every token of the circuit's prompts; return the slots and their names."""
     counted, last = batch.prompts.counted, batch.prompts.last
     if places == "position":
         if len(set(last.tolist())) > 1:

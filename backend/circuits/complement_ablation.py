@@ -36,7 +36,8 @@ COPIES_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class NodeSetMembers:
-    """Nodes of one dictionary that are kept (or ablated), for several node sets at once."""
+    """Members of several node sets in one dictionary: the nodes whose complement a complement
+    ablation replaces by baselines."""
 
     ids: Int[Tensor, "k"]
     features: Bool[Tensor, "sets slots k"]
@@ -46,8 +47,8 @@ class NodeSetMembers:
     def of(
         cls, table: NodeTable, sets: Bool[Tensor, "sets n"], which: int, slots: int
     ) -> "NodeSetMembers":
-        """Return one dictionary's members of node sets, which are given as masks over a node
-        table."""
+        """Return one dictionary's members of node sets that are given as masks over a node table,
+        for a complement ablation."""
         mine = ((table.which == which) & sets.any(0)).nonzero()[:, 0]
         ours, slot, feature = sets[:, mine], table.slot[mine], table.feature[mine]
         ids, place = feature[feature >= 0].unique(return_inverse=True)
@@ -62,7 +63,8 @@ class NodeSetMembers:
 
 
 class ComplementAblation:
-    """Prompts and baselines on which node sets are evaluated by ablating their complement."""
+    """Complement ablation: runs prompts with everything outside a node set at its baseline, for
+    many node sets at once."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class ComplementAblation:
 
     @cached_property
     def clean(self) -> Float[np.ndarray, "prompts"]:
-        """Return the target metric of the unedited model on every prompt."""
+        """Return the target metric on every prompt of the complement ablation without any edit."""
         with torch.no_grad():
             found = [
                 block.batch.target(self.lm.logits(block.batch.prompts.tokens))
@@ -128,7 +130,8 @@ class ComplementAblation:
     def _split_into_batches(
         self, table: NodeTable, sets: Tensor, block: CircuitPromptSet
     ) -> list[slice]:
-        """Split the node sets into batches whose copies of the prompts fit one forward pass."""
+        """Split the node sets of a complement ablation into batches whose copies of the prompts fit
+        one forward pass."""
         widest = max(int(torch.bincount(table.which[sets.any(0)], minlength=1).max()), 1)
         room = TILE_NUMBERS // (widest * block.slot.numel())
         size = max(1, min(room, self._limit_rows(COPIES_AT_ONCE) // len(block)))
@@ -144,8 +147,8 @@ class ComplementAblation:
         errors: ErrorTermMode,
         without: bool,
     ) -> Float[Tensor, "sets prompts"]:
-        """Run one batch of node sets on one block of prompts and return the target: [set,
-        prompt]."""
+        """Run the complement ablation of one batch of node sets on one block of prompts and return
+        the target: [set, prompt]."""
         edits: dict[str, ActivationEdit] = {}
         for k, site in enumerate(sites):
             members = NodeSetMembers.of(table, sets, k, len(block.names)).to(site.slot.device)
@@ -178,8 +181,8 @@ class ComplementEdit:
         self.read: dict[str, Tensor] = {}
 
     def add_to(self, edits: dict[str, ActivationEdit]) -> None:
-        """Add this edit at the dictionary's output hook point, and a recorder at its input hook
-        point if that is another one."""
+        """Add the complement-ablation edit at the dictionary's output hook point, and a recorder at
+        its input hook point if that is another one."""
         d = self.site.dictionary
         reads, writes = canonical_hook(self.lm, d.hook_name), canonical_hook(self.lm, d.hook_out)
         if reads != writes:
@@ -204,8 +207,8 @@ class ComplementEdit:
         return torch.where(self.counted[..., None], new.to(h.dtype), h)
 
     def _keep_members(self, h: Tensor, x: Tensor) -> Tensor:
-        """Return the activation with all nodes at their baselines except the members of the node
-        set."""
+        """Return the activation after complement ablation: all nodes at their baselines except the
+        members of the node set."""
         d, sets = self.site.dictionary, len(self.members.errors)
         baseline = self.site.baseline.appearing_features().sum_decoder_rows(d).repeat(sets, 1, 1)
         base_error = self.site.baseline.error_values().repeat(sets, 1, 1)
@@ -217,7 +220,8 @@ class ComplementEdit:
         return self._restore_errors(new, h, x, self.own_error, base_error)
 
     def _ablate_members(self, h: Tensor, x: Tensor) -> Tensor:
-        """Return the activation with only the members of the node set at their baselines."""
+        """Return the activation after the inverse ablation: only the members of the node set at
+        their baselines."""
         d, sets = self.site.dictionary, len(self.members.errors)
         base_error = self.site.baseline.error_values().repeat(sets, 1, 1)
         new = h - scale_decoder_sum(d, x, self._sum_above_baseline(x)) + base_error
@@ -232,8 +236,8 @@ class ComplementEdit:
         )
 
     def _sum_above_baseline(self, x: Tensor) -> Float[Tensor, "rows pos d_out"]:
-        """Return Σ over members of (activation − baseline) · decoder row: [row, position,
-        d_out]."""
+        """Return Σ over the node set's members of (activation − baseline) · decoder row: [row,
+        position, d_out]."""
         d, members = self.site.dictionary, self.members
         if not len(members.ids):
             return x.new_zeros(*x.shape[:2], d.coder.W_dec.shape[1])
@@ -267,8 +271,8 @@ class ComplementEdit:
 def reconstruction_error(
     d: Dictionary, h: Tensor, x: Tensor, at: tuple[Tensor, ...]
 ) -> Float[Tensor, "tokens d_out"]:
-    """Return the reconstruction error of a dictionary at the tokens that `at` indexes: [token,
-    d_out]."""
+    """Return the error terms that a complement ablation recomputes: the reconstruction error of a
+    dictionary at the tokens that `at` indexes, [token, d_out]."""
     if d.needs_sequence:
         return (h - d.reconstruct(x))[at]
     xs, hs = x[at], h[at]

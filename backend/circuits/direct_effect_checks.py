@@ -117,7 +117,8 @@ class DirectEffectCheck:
 
     @cached_property
     def replacement(self) -> ReplacementModel:
-        """Return the replacement model of the circuit's prompt."""
+        """Return the replacement model of the circuit's prompt, whose direct effects are
+        checked."""
         counted = torch.tensor([self.engine.text(self.tokens[0].tolist()).counted])
         reads = [f"{FINAL_NORM}.hook_out"]
         with torch.enable_grad():
@@ -130,7 +131,8 @@ class DirectEffectCheck:
         return [self.dictionary(name) for name in self.circuit.dictionaries]
 
     def dictionary(self, name: str) -> Dictionary:
-        """Return the loaded dictionary of that name; raises InputError if the engine has none."""
+        """Return the loaded dictionary that a direct-effect check needs; raises InputError if the
+        engine has none of that name."""
         if name not in self.engine.dictionaries:
             raise InputError(
                 f"The dictionary {name} is not loaded. Open the harvest that contains it."
@@ -142,14 +144,15 @@ class DirectEffectCheck:
         return {node.id: node for node in self.circuit.nodes}
 
     def node(self, id: str) -> CircuitNode:
-        """Return the circuit's node with that id; raises InputError if there is none."""
+        """Return the node with that id in the checked circuit; raises InputError if there is
+        none."""
         if id not in self.nodes:
             raise InputError(f"This circuit has no node {id!r}.")
         return self.nodes[id]
 
     def is_readable(self, id: str) -> bool:
-        """Return whether a target's value can be read from a run: logits, and features of the
-        circuit's dictionaries."""
+        """Return whether direct effects on a target can be checked: its value can be read for
+        logits and for features of the circuit's dictionaries."""
         node = self.node(id)
         return node.kind == "logit" or (
             node.kind == "feature" and node.dictionary in self.circuit.dictionaries
@@ -182,8 +185,8 @@ class DirectEffectCheck:
         return one.linear_readout(self.lm, self.tokens.shape[1] - 1)
 
     def zero_source(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
-        """Return (index of the cut, change of its output [1, position, width]) that sets a source
-        to zero."""
+        """Return (index of the cut, change of its output [1, position, width]) that sets the source
+        of a direct effect to zero."""
         node = self.node(id)
         name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
         at = next((i for i, site in enumerate(self.replacement.sites) if site.name == name), None)
@@ -208,8 +211,8 @@ class DirectEffectCheck:
     def run_with_changes(
         self, mode: str, output_changes: Mapping[int, Tensor], wanted: Sequence[str]
     ) -> HookActivations:
-        """Return the activations at the wanted canonical hook points, with the changes
-        `output_changes` added at the cuts."""
+        """Run one check of direct effects: return the activations at the wanted canonical hook
+        points, with the changes `output_changes` added at the cuts."""
         if mode == "frozen":
             self.replacement._forward(1, dict(output_changes))
             return {hook: self.replacement._live[hook].detach() for hook in wanted}
@@ -259,8 +262,8 @@ def _measure_edges(
     readouts: Mapping[str, LinearReadout],
     on_progress: CountProgress | None,
 ) -> list[tuple[float, bool]]:
-    """Measure for each edge the change of the target's value, and whether the target's feature was
-    switched on or off."""
+    """Measure for each checked edge the direct effect (change of the target's value when the source
+    is zero), and whether the target's feature was switched on or off."""
     wanted = list(dict.fromkeys(readout.hook for readout in readouts.values()))
     before = {k: v.clone() for k, v in check.run_with_changes(mode, {}, wanted).items()}
     found: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -290,7 +293,7 @@ def _has_switched(
     before: HookActivations,
     after: HookActivations,
 ) -> bool:
-    """Return whether the feature of an edge's target was switched on or off by the intervention."""
+    """Return whether the check of a direct effect switched the target's feature on or off."""
     node = check.node(id)
     if node.kind != "feature" or node.feature is None:
         return False

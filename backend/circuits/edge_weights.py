@@ -54,8 +54,8 @@ class EdgeWeights:
 
 @dataclass(frozen=True, eq=False)
 class KeptNodes:
-    """Kept nodes of one dictionary on one block of prompts: their rows in the node table, their
-    changes to the baseline and their gradients."""
+    """Kept nodes of one dictionary on one block of prompts, between which edges are computed: their
+    rows in the node table, their changes to the baseline and their gradients."""
 
     rows: Int[Tensor, "m"]
     slot: Int[Tensor, "m"]
@@ -103,7 +103,8 @@ def read_kept_nodes(
     block: CircuitPromptSet,
     table: NodeTable,
 ) -> list[KeptNodes]:
-    """Read the kept nodes of each dictionary, with their gradients on the clean run."""
+    """Read the kept nodes of each dictionary, between which edges run, with their gradients on the
+    clean run."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
     g = compute_hook_gradients(lm, block.batch.prompts.tokens, hooks, block.batch.target).gradients
     return [
@@ -116,8 +117,8 @@ def read_kept_nodes(
 def _read_dictionary_nodes(
     site: DictionaryOnPrompts, g: Tensor, k: int, table: NodeTable
 ) -> KeptNodes:
-    """Read one dictionary's kept nodes: their changes to the baseline, and the gradient `g` with
-    respect to each."""
+    """Read one dictionary's kept nodes for the edge weights: their changes to the baseline, and the
+    gradient `g` with respect to each."""
     d, x = site.dictionary, site.activations.x
     rows = (table.which == k).nonzero()[:, 0]
     slot, feature = table.slot[rows], table.feature[rows]
@@ -169,7 +170,8 @@ def compute_edges_by_prompt(
 def _read_node_activations(
     tape: SegmentedForward, k: int, site: DictionaryOnPrompts, kept: KeptNodes
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the activations of the kept features and the error terms as differentiable tensors."""
+    """Return the activations of the kept features and the error terms as differentiable tensors,
+    whose gradients become edge weights."""
     d, x = site.dictionary, tape.x[k]
     values = encode_feature_subset(d, kept.ids, x)
     missed = tape.h[k] - d.reconstruct(x) if (kept.column < 0).any() else None

@@ -52,8 +52,8 @@ class FaithfulnessCurves:
     run."""
 
     def point_at(self, nodes: int, errors: ErrorTermMode) -> FaithfulnessPoint | None:
-        """Return the curve point with that number of nodes and treatment of error terms, or
-        None."""
+        """Return the point of the faithfulness curve with that number of nodes and treatment of
+        error terms, or None."""
         return next((p for p in self.points if (p.nodes, p.errors) == (nodes, errors)), None)
 
 
@@ -140,8 +140,8 @@ def measure_node_set(
 
 
 def is_clearly_different(clean: Float[np.ndarray, "n"], empty: Float[np.ndarray, "n"]) -> bool:
-    """Return whether F(M) − F(∅) exceeds CLEAR_STANDARD_ERRORS standard errors; a single prompt has
-    no standard error, and the two must only differ."""
+    """Return whether faithfulness is defined: F(M) − F(∅) exceeds CLEAR_STANDARD_ERRORS standard
+    errors, or merely differs from 0 on a single prompt."""
     apart = clean - empty
     if len(apart) < 2:
         return bool(abs(apart.mean()) > 1e-6 * max(1.0, abs(clean).max()))
@@ -166,7 +166,7 @@ def _faithfulness_ratio(rows: Float[np.ndarray, "... n 3"]) -> Float[np.ndarray,
 def bootstrap_over_prompts(
     rows: Float[np.ndarray, "n k"], seed: int, statistic: Callable | None = None
 ) -> PromptEstimate:
-    """Return a bootstrap estimate over prompts with its interval as a record of the circuit."""
+    """Return the bootstrap estimate of a faithfulness figure over prompts, with its interval."""
     given = (
         bootstrap_estimate(rows, seed=seed)
         if statistic is None

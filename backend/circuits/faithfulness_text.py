@@ -7,8 +7,8 @@ NOT_BETTER = "not better than random sets of the same composition"
 
 
 def describe_effect_check(check: EffectCheck) -> str:
-    """Describe the agreement of estimated and exact effects, e.g. "Spearman 0.98, slope 0.97,
-    median error 4 % (50 nodes, 16 paths)"."""
+    """Describe in text the agreement of a circuit's estimated and exact effects, e.g. "Spearman
+    0.98, slope 0.97, median error 4 % (50 nodes, 16 paths)"."""
     known = (("Spearman", check.spearman), ("slope", check.slope))
     figures = [f"{name} {value:.2f}" for name, value in known if value is not None]
     if check.median_error is not None:
@@ -20,8 +20,8 @@ def describe_effect_check(check: EffectCheck) -> str:
 
 
 def describe_faithfulness_null(figure: Faithfulness) -> str:
-    """Describe the null of a circuit's faithfulness, e.g. "random sets: 95th percentile 0.16, 200
-    draws", with the verdict if the circuit is not better than random sets."""
+    """Describe in text the null of a circuit's faithfulness, e.g. "random sets: 95th percentile
+    0.16, 200 draws", with the verdict if the circuit is not better than random sets."""
     null = figure.null
     text = (
         f"random sets: 95th percentile {format_faithfulness(null.percentile_95)}, "
@@ -31,8 +31,8 @@ def describe_faithfulness_null(figure: Faithfulness) -> str:
 
 
 def describe_random_set_verdict(figure: Faithfulness) -> str:
-    """Describe how a circuit's faithfulness compares with random sets if it is not simply above
-    them; otherwise return an empty text."""
+    """Describe in text how a circuit's faithfulness compares with random sets if it is not simply
+    above them; otherwise return an empty text."""
     nearer = f"{figure.null.nearer:.0%} of them end further from the whole model"
     if figure.better_than_random:
         return "" if figure.above_null else f"they overshoot: {nearer}"
@@ -40,7 +40,7 @@ def describe_random_set_verdict(figure: Faithfulness) -> str:
 
 
 def format_faithfulness(value: float) -> str:
-    """Format a faithfulness, a share of F(M) − F(∅), with two decimals; from 10 on without
+    """Format a faithfulness, a share of F(M) − F(∅), as text with two decimals; from 10 on without
     decimals."""
     if abs(value) >= 10:
         return f"{value:,.0f}".replace("-", "−")

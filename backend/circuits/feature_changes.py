@@ -36,8 +36,8 @@ class FeatureChanges:
         return FeatureChanges(self.at, self.slot, *columns)
 
     def sum_decoder_rows(self, d: Dictionary) -> Float[Tensor, "batch pos d_out"]:
-        """Return Σ amount · decoder row at every token, [batch, position, d_out], before
-        de-normalisation."""
+        """Return what the feature changes add at every token, Σ amount · decoder row before
+        de-normalisation: [batch, position, d_out]."""
         W_dec = d.coder.W_dec
         total = W_dec.new_zeros(len(self.slot) + 1, W_dec.shape[1])
         step = max(1, CHUNK_NUMBERS // W_dec.shape[1])
@@ -83,7 +83,7 @@ class BaselineValues:
         return FeatureChanges(self.at, self.slot, self.place, self.feature, self.value)
 
     def feature_values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
-        """Return the baseline values of the given features at every place."""
+        """Return the baseline values to which the given features change, at every place."""
         keys = self.place * d_sae + self.feature
         asked = torch.arange(len(self.slot), device=keys.device)[:, None] * d_sae + features
         found = torch.zeros(asked.shape, dtype=self.value.dtype, device=keys.device)
@@ -93,7 +93,8 @@ class BaselineValues:
         return found
 
     def error_values(self) -> Float[Tensor, "batch pos d_out"]:
-        """Return the baseline of the error term at every token: [batch, position, d_out]."""
+        """Return the baseline to which the error term of every token changes: [batch, position,
+        d_out]."""
         padded = torch.cat([self.error, self.error.new_zeros(1, self.error.shape[1])])
         return padded[self.at]
 
@@ -147,13 +148,14 @@ def decode_without_features(
 def scale_decoder_sum(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], z: Float[Tensor, "batch pos d_out"]
 ) -> Float[Tensor, "batch pos d_out"]:
-    """Return what a sum of decoder rows adds to the model's activation, after each token's
-    de-normalisation."""
+    """Return what a sum of changed features' decoder rows adds to the model's activation, after
+    each token's de-normalisation."""
     return z * decoder_gains(d, x)
 
 
 def decoder_gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... 1"] | float:
-    """Return the factor by which each token's de-normalisation multiplies decoder rows."""
+    """Return the factor by which each token's de-normalisation multiplies the decoder rows of
+    feature changes."""
     if not d.norm.per_token:
         return d.norm.out_scale
     # De-normalisation is affine for each token, so two points give its slope.

@@ -132,7 +132,8 @@ def freeze_model(lm: LanguageModel, tokens: Int[Tensor, "1 pos"]) -> FrozenModel
 
 
 def list_norm_paths(lm: LanguageModel) -> list[str]:
-    """List the norms on the path of the residual stream, by component name."""
+    """List the norms on the path of the residual stream, which a frozen model keeps at fixed
+    scales, by component name."""
     there = set(lm.hook_names())
     paths = [f"blocks.{layer}.{norm}" for layer in range(lm.n_layers) for norm in NORM_NAMES]
     return [path for path in [*paths, FINAL_NORM] if f"{path}.hook_out" in there]
@@ -152,8 +153,8 @@ def _list_query_key_hooks(lm: LanguageModel, layer: int) -> list[str]:
 
 
 def _freeze_norm(lm: LanguageModel, path: str, got: Mapping[str, Tensor]) -> FrozenNorm:
-    """Record the input, scale and output of one norm; raises InputError if it is neither LayerNorm
-    nor RMSNorm."""
+    """Record the input, scale and output of one norm to freeze it; raises InputError if it is
+    neither LayerNorm nor RMSNorm."""
     component = lm.component(path)
     entered, left = got[f"{path}.hook_in"], got[f"{path}.hook_out"]
     centres = not component.uses_rms_norm

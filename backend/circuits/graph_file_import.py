@@ -224,7 +224,7 @@ def build_imported_circuit(
 
 
 def build_edges(nodes: list[CircuitNode], links: GraphLinks) -> list[CircuitEdge]:
-    """Convert imported links to the edges of a circuit."""
+    """Convert the links of an imported graph file to the edges of a circuit."""
     ids = [node.id for node in nodes]
     return [
         CircuitEdge(ids[source], ids[target], weight, None if share != share else share)
@@ -343,8 +343,8 @@ def _read_layer(row: Mapping[str, Any], kind: NodeKind, where: str) -> int:
 
 
 def _read_feature_number(key: str, kind: NodeKind, layer: int, position: int, where: str) -> int:
-    """Return the middle number of a node_id `layer_feature_position`, after a check that its other
-    parts agree with the node."""
+    """Return the middle number of a graph file's node_id `layer_feature_position`, after a check
+    that its other parts agree with the node."""
     first = {"token": "E", "logit": str(layer + 1)}.get(kind, str(layer))
     found = re.fullmatch(r"(E|\d+)_(-?\d+)_(\d+)", key)
     if found is None or (kind == "feature" and int(found[2]) < 0):

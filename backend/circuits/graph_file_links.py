@@ -39,12 +39,12 @@ class GraphLinks(NamedTuple):
     stability: np.ndarray
 
     def take(self, which: np.ndarray) -> "GraphLinks":
-        """Return the links that a mask or an index array selects."""
+        """Return the links of the graph file that a mask or an index array selects."""
         return GraphLinks(*(column[which] for column in self))
 
     @classmethod
     def join(cls, parts: Sequence["GraphLinks"]) -> "GraphLinks":
-        """Concatenate several sets of links."""
+        """Concatenate several sets of links of a graph file."""
         if not parts:
             return cls(*(np.zeros(0, kind) for kind in (np.int64, np.int64, float, float)))
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -84,7 +84,8 @@ class LinkGatherer:
         }
 
     def add(self, links: Sequence[Any]) -> None:
-        """Add a batch of links. Raises InputError that names the first malformed link."""
+        """Add a batch of links from the graph file. Raises InputError that names the first
+        malformed link."""
         try:
             source = np.array([self._sources[link["source"]] for link in links], np.int32)
             target = np.array([self._targets[link["target"]] for link in links], np.int32)

@@ -25,7 +25,7 @@ class PinsAndSupernodes:
     """Notes on pins and supernodes of the graph file that could not be imported."""
 
     def restrict_to(self, nodes: Iterable[CircuitNode]) -> "PinsAndSupernodes":
-        """Return the pins and supernodes restricted to the given nodes."""
+        """Return the graph file's pins and supernodes restricted to the given nodes."""
         ids = {node.id for node in nodes}
         groups = {name: tuple(filter(ids.__contains__, of)) for name, of in self.groups.items()}
         return PinsAndSupernodes(
@@ -85,5 +85,6 @@ def read_pins_and_supernodes(
 
 
 def is_list_of(given: object, kind: type) -> bool:
-    """Return whether a value is a list whose items all have one type."""
+    """Return whether a value of a graph file, such as its pins, is a list whose items all have one
+    type."""
     return isinstance(given, list) and all(isinstance(one, kind) for one in given)

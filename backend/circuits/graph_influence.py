@@ -33,14 +33,15 @@ class NodeKindMasks(NamedTuple):
 
 
 class PrunedGraph(NamedTuple):
-    """Masks of the nodes and edges that the pruning by influence keeps."""
+    """Masks of the nodes and edges that remain when a graph is pruned by influence."""
 
     nodes: NodeMask
     edges: Bool[np.ndarray, "n n"]
 
 
 def normalize_effects(effects: EffectMatrix) -> EffectMatrix:
-    """Divide the |effects| of each target by their sum; a row without effects stays 0."""
+    """Divide the |effects| of each target by their sum, as the computation of influence needs them;
+    a row without effects stays 0."""
     size = np.abs(effects)
     return size / np.maximum(size.sum(1, keepdims=True), TINY)
 

@@ -113,8 +113,8 @@ def build_logit_target(
 def read_unembedding(
     lm: LanguageModel,
 ) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, "vocab"] | None]:
-    """Return the rows of the unembedding matrix W_U, and its bias if it has one, for the tokens
-    that have a name."""
+    """Return the rows of the unembedding matrix W_U, which give the directions of logit targets,
+    and its bias if it has one, for the tokens that have a name."""
     head = lm.bare.get_output_embeddings()
     assert head is not None, "a causal language model has an unembedding"
     weight: Tensor = head.weight  # pyright: ignore[reportAssignmentType]
@@ -147,7 +147,8 @@ def _mix_logit_directions(
 
 
 def _probability_shares(p: Tensor, tokens: Sequence[int]) -> Tensor:
-    """Return each token's share of the tokens' summed probability."""
+    """Return each target token's share of the tokens' summed probability, by which their logits are
+    weighted."""
     return p[list(tokens)] / p[list(tokens)].sum().clamp_min(torch.finfo(p.dtype).tiny)
 
 

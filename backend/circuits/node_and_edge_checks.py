@@ -207,8 +207,8 @@ class EdgeCheckRun:
     def compare(
         self, pairs: Sequence[tuple[int, int]], on_progress: CountProgress | None = None
     ) -> list[tuple[float, float, bool]]:
-        """Return (predicted, measured, whether a feature gate changed) for each edge (source,
-        target)."""
+        """Check edges (source, target): return (predicted, measured, whether a feature gate
+        changed) for each."""
         some, n = self.examples, len(self.table)
         sites = self.baselines.read_dictionaries(some)
         kept = read_kept_nodes(self.lm, sites, some, self.table)
@@ -242,8 +242,8 @@ class EdgeCheckRun:
     def _source_changes(
         self, sites: Sequence[DictionaryOnPrompts], sources: Sequence[int]
     ) -> dict[int, Tensor]:
-        """Return what is added at each dictionary's output when each source goes to its baseline,
-        with one copy of the prompts for each source."""
+        """Return what is added at each dictionary's output when the source of each checked edge
+        goes to its baseline, with one copy of the prompts for each source."""
         batch = len(self.examples)
         output_changes: dict[int, Tensor] = {}
         for copy, row in enumerate(sources):
@@ -302,8 +302,8 @@ class EdgeCheckRun:
 def _read_node_values(
     site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the activations of a dictionary's kept features and, if one is kept, the error terms
-    of a recorded run."""
+    """Return the activations of a dictionary's kept nodes, and the error terms if one is kept, in
+    one run of an edge check."""
     d, x = site.dictionary, tape.x[k][rows]
     errors = bool((one.column < 0).any())
     return encode_feature_subset(d, one.ids, x), tape.h[k][rows] - d.reconstruct(
@@ -333,8 +333,8 @@ def run_freely(
     copies: int,
     output_changes: Mapping[int, Tensor],
 ) -> SegmentedForward:
-    """Run the model with `output_changes` added and nothing frozen, and record the same activations
-    as `run_segmented_forward`."""
+    """Run the "free" check of edges: add `output_changes` with nothing frozen, and record the same
+    activations as `run_segmented_forward`."""
     tape = SegmentedForward([], torch.empty(0))
     made: dict[str, list[Any]] = {}
     for k, site in enumerate(sites):

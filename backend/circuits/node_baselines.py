@@ -49,15 +49,15 @@ class DictionaryOnPrompts:
         return self.activations.dictionary
 
     def error_change(self) -> Float[Tensor, "batch pos d_out"]:
-        """Return the change of every error term to its baseline: [batch, position, d_out]."""
+        """Return the change of every error-term node to its baseline: [batch, position, d_out]."""
         return (self.baseline.error_values() - self.error) * (self.slot >= 0)[..., None]
 
 
 def compute_error_terms(
     activations: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> Float[Tensor, "batch pos d_out"]:
-    """Compute the error terms of a dictionary at tokens with a slot: the model's activation minus
-    the reconstruction; 0 elsewhere."""
+    """Compute the error terms of a dictionary, which are nodes with baselines like features: the
+    model's activation minus the reconstruction at tokens with a slot, 0 elsewhere."""
     d, gone = activations.dictionary, deactivate_features(activations, slot)
     missed = (
         activations.h
@@ -137,8 +137,8 @@ class NodeBaselines:
 
     @torch.no_grad()
     def _compute_slot_means(self) -> list[BaselineValues]:
-        """Return the mean activation of every feature and the mean error term of every slot over
-        the source prompts."""
+        """Compute the mean baselines: the mean activation of every feature and the mean error term
+        of every slot over the source prompts."""
         sums = [_SlotSums(len(self.source.names), d) for d in self.dictionaries]
         for block in self.source.iterate_blocks(PROMPTS_READ_AT_ONCE):
             for activations, total in zip(self._read_activations(block), sums, strict=True):

@@ -268,7 +268,8 @@ def _sum_path_gradients(
     integration_paths: Sequence[IntegrationPath],
     shares: Sequence[float],
 ) -> Float[Tensor, "paths batch pos d_out"]:
-    """Return the gradient summed over several points of every integration path."""
+    """Return the gradient summed over several points of every integration path, from which node
+    effects are estimated."""
     hook, tokens = site.dictionary.hook_out, block.batch.prompts.tokens
     points = [(k, share) for share in shares for k in range(len(integration_paths))]
     found = torch.zeros(
@@ -294,7 +295,8 @@ def _measure_path_changes(
     block: CircuitPromptSet,
     integration_paths: Sequence[IntegrationPath],
 ) -> Float[Tensor, "paths batch"]:
-    """Measure the change of the target at the end of every integration path: [path, prompt]."""
+    """Measure the change of the target at the end of every integration path, which the node effects
+    must add up to: [path, prompt]."""
     hook, tokens, target = site.dictionary.hook_out, block.batch.prompts.tokens, block.batch.target
     clean = target(lm.logits(tokens))
     per_pass = max(1, limit_batch_size(lm, block, PROMPT_COPIES) // len(tokens))
@@ -315,7 +317,7 @@ def _collect_block_effects(
     summed: Tensor,
     steps: int,
 ) -> BlockEffects:
-    """Convert the mean gradients along all integration paths to the effects of one block of
+    """Convert the mean gradients along all integration paths to the node effects on one block of
     prompts."""
     d, missed = site.dictionary, site.error_change()
     leave, arrive = (

@@ -42,7 +42,7 @@ class NodeTable:
 
     @property
     def error_mask(self) -> Bool[Tensor, "n"]:
-        """Return the mask of the nodes that are error terms."""
+        """Return the mask of the nodes in the table that are error terms."""
         return self.feature < 0
 
     def select(self, chosen: Tensor) -> "NodeTable":

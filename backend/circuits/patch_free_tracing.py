@@ -65,8 +65,8 @@ EFFECT_MEANING = (
 
 @dataclass(frozen=True)
 class LogitStart:
-    """Start of a trace at a logit: a token's logit (or the log of a set's summed probability), less
-    that of others."""
+    """Start of patch-free tracing at a logit: a token's logit (or the log of a set's summed
+    probability), less that of others."""
 
     answers: tuple[int, ...]
     against: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class LogitStart:
 
 @dataclass(frozen=True)
 class FeatureStart:
-    """Start of a trace at a feature: its pre-activation at a position."""
+    """Start of patch-free tracing at a feature: its pre-activation at a position."""
 
     feature: FeatureId
     position: int
@@ -82,7 +82,7 @@ class FeatureStart:
 
 @dataclass(frozen=True)
 class AttentionScoreStart:
-    """Start of a trace at an attention score, with its query side and its key side."""
+    """Start of patch-free tracing at an attention score, with its query side and its key side."""
 
     layer: int
     head: int
@@ -95,7 +95,7 @@ TraceStart = LogitStart | FeatureStart | AttentionScoreStart
 
 @dataclass(frozen=True, eq=False)
 class _PreparedStart:
-    """Prepared start of a trace: its nodes, and the linear readout of each."""
+    """Prepared start of patch-free tracing: its nodes, and the linear readout of each."""
 
     nodes: list[CircuitNode]
     readouts: list[LinearReadout]
@@ -158,7 +158,8 @@ def select_cut_dictionaries(
 def _prepare_start(
     lm: LanguageModel, known: Sequence[Dictionary], text: TokenizedText, start: TraceStart
 ) -> _PreparedStart:
-    """Prepare the start of a trace: its nodes, readouts and the hook points where they are read."""
+    """Prepare the start of patch-free tracing: its nodes, readouts and the hook points where they
+    are read."""
     if isinstance(start, LogitStart):
         return _prepare_logit_start(lm, text, start)
     if isinstance(start, FeatureStart):
@@ -192,8 +193,8 @@ def prepare_single_start(
     text: TokenizedText,
     start: LogitStart | FeatureStart,
 ) -> tuple[CircuitNode, LinearReadout]:
-    """Return the node of a trace's start and its linear readout. Raises InputError for a start that
-    does not exist."""
+    """Return the node of a tracing start (a logit or a feature) and its linear readout. Raises
+    InputError for a start that does not exist."""
     found = _prepare_start(lm, known, text, start)
     return found.nodes[0], found.readouts[0]
 
@@ -240,7 +241,8 @@ def _build_circuit(
     most: int,
     edge_share: float,
 ) -> Circuit:
-    """Build the circuit record of a trace from the traced effects and the nodes of its start."""
+    """Build the circuit record of patch-free tracing from the traced effects and the nodes of the
+    start."""
     prompt = build_circuit_prompt(lm.tokenizer, text)
     effects = tracer.importance()
     places = [tracer.columns.sources[i] for i in found.kept]
@@ -347,8 +349,8 @@ def _strongest_query_key_pairs(
     found: TracedEffects,
     nodes: Sequence[CircuitNode],
 ) -> list[dict[str, object]]:
-    """Return the strongest pairs of a source of the query and a source of the key, by their
-    contribution to the attention score. (Pairs with a bias are only in the sums of the two
+    """Return the strongest pairs of a query source and a key source that tracing an attention score
+    found, by their contribution to the score. (Pairs with a bias are only in the sums of the two
     sides.)"""
     assert prepared.score is not None
     n = len(nodes)
@@ -374,7 +376,7 @@ def _strongest_query_key_pairs(
 def _head_vectors_of_sources(
     replacement: ReplacementModel, readout: LinearReadout, part: slice, columns: np.ndarray
 ) -> Float[np.ndarray, "d_head m"]:
-    """Return what each source contributes to a head's query or key: [d_head, source]."""
+    """Return what each traced source contributes to a head's query or key: [d_head, source]."""
     width = len(readout.direction)
     rows = []
     for begin in range(part.start, part.stop, replacement.rows):

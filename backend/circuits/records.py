@@ -33,8 +33,8 @@ RecordType = TypeVar("RecordType")
 
 @dataclass(frozen=True)
 class CircuitNode:
-    """Node of a circuit: one feature, error term, token, logit or attention head at one place of
-    the prompt."""
+    """Record of one circuit node: a feature, error term, token, logit or attention head at one
+    place of the prompt."""
 
     id: str
     """Identifier of the node, unique in its circuit, as `feature_id` and the other id functions
@@ -65,8 +65,8 @@ class CircuitNode:
 
 @dataclass(frozen=True)
 class CircuitEdge:
-    """Edge of a circuit. Its `weight` is in the target's units for sparse feature circuits; other
-    methods define their own meaning."""
+    """Record of one circuit edge. Its `weight` is in the target's units for sparse feature
+    circuits; other methods define their own meaning."""
 
     source: str
     target: str
@@ -78,8 +78,8 @@ class CircuitEdge:
 
 @dataclass(frozen=True)
 class PromptEstimate:
-    """Estimate of a circuit's figure with its 95 % interval over prompts; there is no interval if
-    the number of prompts is too small."""
+    """Record of a circuit's figure with its 95 % interval over prompts; there is no interval if the
+    number of prompts is too small."""
 
     value: float
     low: float | None = None
@@ -89,8 +89,8 @@ class PromptEstimate:
 
 @dataclass(frozen=True)
 class EffectCheck:
-    """Agreement of a circuit's estimated effects with exact ablations of its strongest nodes, one
-    at a time."""
+    """Record of the agreement of a circuit's estimated effects with exact ablations of its
+    strongest nodes, one at a time."""
 
     nodes: int
     """Number of nodes that the check of effects ablated."""
@@ -116,8 +116,8 @@ class EffectCheck:
 
 @dataclass(frozen=True)
 class FaithfulnessPoint:
-    """Point of a circuit's faithfulness curve: the strongest `nodes` nodes, evaluated by
-    ablation."""
+    """Record of one point of a circuit's faithfulness curve: the strongest `nodes` nodes, evaluated
+    by ablation."""
 
     nodes: int
     errors: ErrorTermMode
@@ -130,8 +130,8 @@ class FaithfulnessPoint:
 
 @dataclass(frozen=True)
 class NullFaithfulness:
-    """Null of a circuit's faithfulness: the faithfulness of random sets with as many active nodes
-    in every dictionary and slot."""
+    """Record of the null of a circuit's faithfulness: the faithfulness of random sets with as many
+    active nodes in every dictionary and slot."""
 
     median: float
     low: float
@@ -256,14 +256,16 @@ class Circuit:
     undefined."""
 
     def node(self, id: str) -> CircuitNode:
-        """Return the circuit's node with that id; raises InputError if there is none."""
+        """Return the node with that id in the circuit record; raises InputError if there is
+        none."""
         for one in self.nodes:
             if one.id == id:
                 return one
         raise InputError(f"This circuit has no node {id!r}.")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the circuit as plain data for JSON; NaN and infinite numbers become null."""
+        """Return the circuit record as plain data for JSON; NaN and infinite numbers become
+        null."""
         plain = {"format": CIRCUIT_FORMAT, **_to_plain_data(asdict(self))}
         for name in FAITHFULNESS_FIELDS:
             if (figure := getattr(self, name)) is not None:
@@ -272,8 +274,8 @@ class Circuit:
 
     @classmethod
     def from_json(cls, given: object) -> "Circuit":
-        """Restore a circuit from the data of `to_json`; raises InputError, with the reason, for
-        other data."""
+        """Restore a circuit record from the data of `to_json`; raises InputError, with the reason,
+        for other data."""
         if isinstance(given, Mapping) and given.get("format", 1) == 1:
             given = convert_format_1(given)
         row = _read_fields(cls, given, "a circuit", ignoring=("format",))
@@ -308,30 +310,30 @@ class Circuit:
 
 
 def feature_id(dictionary: str, feature: int, position: int | None) -> str:
-    """Return the circuit node id of a feature: `resid-2/17@4`, or `resid-2/17@*` summed over
-    positions."""
+    """Return the node id of a feature in a circuit record: `resid-2/17@4`, or `resid-2/17@*` summed
+    over positions."""
     return f"{dictionary}/{feature}@{_position_text(position)}"
 
 
 def error_id(dictionary: str, position: int | None) -> str:
-    """Return the circuit node id of an error term: `resid-2/error@4`."""
+    """Return the node id of an error term in a circuit record: `resid-2/error@4`."""
     return f"{dictionary}/error@{_position_text(position)}"
 
 
 def token_id(position: int) -> str:
-    """Return the circuit node id of a token: `token@4`."""
+    """Return the node id of a token in a circuit record: `token@4`."""
     return f"token@{position}"
 
 
 def logit_id(token: int | str, position: int | None) -> str:
-    """Return the circuit node id of a logit, `logit/312@8`; a target of several logits has a word
-    in place of the number."""
+    """Return the node id of a logit in a circuit record, `logit/312@8`; a target of several logits
+    has a word in place of the number."""
     return f"logit/{token}@{_position_text(position)}"
 
 
 def head_id(layer: int, head: int, position: int | None) -> str:
-    """Return the circuit node id of an attention head, `head/2.1@8`; the node's feature is the
-    number of the head, its dictionary is empty."""
+    """Return the node id of an attention head in a circuit record, `head/2.1@8`; the node's feature
+    is the number of the head, its dictionary is empty."""
     return f"head/{layer}.{head}@{_position_text(position)}"
 
 

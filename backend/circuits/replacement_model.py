@@ -65,8 +65,8 @@ class CutSite:
     def feature_contributions(
         self, g: Float[Tensor, "batch pos width"]
     ) -> Float[Tensor, "batch n"]:
-        """Return the contribution of each feature at this cut to readouts whose gradients here are
-        `g`."""
+        """Return the contribution of each feature at this cut of the replacement model to readouts
+        whose gradients here are `g`."""
         assert self.activations is not None
         active, W_dec = self.activations.active, self.activations.dictionary.coder.W_dec
         pulled = self.activations.decoder_sum_gradient(g)
@@ -85,7 +85,7 @@ class CutSite:
         self, g: Float[Tensor, "batch pos width"]
     ) -> Float[Tensor, "batch pos"]:
         """Return the contribution of each error term, unread output or token embedding at this cut
-        to readouts with gradients `g`."""
+        of the replacement model to readouts with gradients `g`."""
         return (g * (self.h if self.remainder is None else self.remainder)).sum(-1)
 
 
@@ -134,8 +134,8 @@ class ReplacementModel:
     def cut_gradients(
         self, readouts: Sequence[LinearReadout]
     ) -> list[Float[Tensor, "n pos width"]]:
-        """Return for each cut the gradients of at most `rows` readouts with respect to the
-        activation written there."""
+        """Return for each cut of the replacement model the gradients of at most `rows` readouts
+        with respect to the activation written there."""
         assert 0 < len(readouts) <= self.rows
         total = self._leaves[0].new_zeros(())
         for row, one in enumerate(readouts):
@@ -148,8 +148,8 @@ class ReplacementModel:
         ]
 
     def source_contributions(self, readouts: Sequence[LinearReadout]) -> Float[Tensor, "n sources"]:
-        """Return the contribution of every source to each readout, [readout, source]: features,
-        then error terms, then tokens."""
+        """Return the contribution of every source of the replacement model to each readout,
+        [readout, source]: features, then error terms, then tokens."""
         pulled = self.cut_gradients(readouts)
         pairs = list(zip(self.sites, pulled, strict=True))
         features = [
@@ -161,7 +161,8 @@ class ReplacementModel:
 
     @torch.no_grad()
     def values(self, readouts: Sequence[LinearReadout]) -> Float[Tensor, "n"]:
-        """Return the values of the readouts, such as a feature's pre-activation or a logit."""
+        """Return the values of readouts from the replacement model, such as a feature's
+        pre-activation or a logit."""
         read = [self._live[one.hook][0, one.position].detach() for one in readouts]
         found = [
             h @ one.direction.to(h.dtype) + one.offset
@@ -212,8 +213,8 @@ class ReplacementModel:
         return skipping
 
     def _check_affine(self) -> None:
-        """Raise InputError unless the readouts follow their gradients when the sources are
-        changed."""
+        """Check that the replacement model is affine: raise InputError unless readouts follow their
+        gradients when the sources are changed."""
         generator = torch.Generator().manual_seed(0)
         shapes = [site.h[:1] for site in self.sites]
         output_changes = {
@@ -285,8 +286,8 @@ def build_cut_sites(
 
 
 def _find_unread_mlp(lm: LanguageModel, layer: int, taken: dict[str, str]) -> str | None:
-    """Return the output hook point of a layer's MLP, or None if a dictionary writes there or inside
-    the MLP."""
+    """Return the output hook point of a layer's MLP that the replacement model cuts, or None if a
+    dictionary writes there or inside the MLP."""
     hook = f"blocks.{layer}.hook_mlp_out"
     inside = (f"blocks.{layer}.mlp.", f"blocks.{layer}.ln2_post.")
     stood_for = any(name.startswith(inside) or name == lm.canonical(hook) for name in taken)
@@ -294,7 +295,8 @@ def _find_unread_mlp(lm: LanguageModel, layer: int, taken: dict[str, str]) -> st
 
 
 def layer_of_hook(hook: str) -> int:
-    """Return the layer of a hook point; raises InputError outside the blocks."""
+    """Return the layer of a hook point that the replacement model cuts; raises InputError outside
+    the blocks."""
     found = re.match(r"blocks\.(\d+)\.", hook)
     if found is None:
         raise InputError(f"{hook} is not in a layer, so it cannot be part of a graph.")
@@ -304,8 +306,8 @@ def layer_of_hook(hook: str) -> int:
 def fold_encoder_rows(
     lm: LanguageModel, d: Dictionary, features: Int[Tensor, "n"]
 ) -> tuple[Float[Tensor, "n d_in"], Float[Tensor, "n"]]:
-    """Return (G, b) with pre-activation = G · raw activation + b for some features: encoder rows
-    with processing and scales folded in.
+    """Return (G, b) with pre-activation = G · raw activation + b for some features: the readouts of
+    a replacement model, with processing and scales folded into the encoder rows.
 
     Raises InputError if the pre-activation is not a linear map of the activation.
     """

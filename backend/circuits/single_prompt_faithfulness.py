@@ -181,8 +181,8 @@ def record_target_facts(
 
 
 def append_other_active_nodes(kept: NodeTable, sites: Sequence[DictionaryOnPrompts]) -> NodeTable:
-    """Append all other active nodes to the node table of a circuit, so that random sets of the null
-    can be drawn from them."""
+    """Append all other nodes that are active on the prompt to the node table of a circuit, so that
+    random sets for the null of faithfulness can be drawn from them."""
     there = {
         (int(k), int(s), int(i))
         for k, s, i in zip(kept.which, kept.slot, kept.feature, strict=True)

@@ -113,8 +113,9 @@ class SourceTracer:
         memory: int,
         rule: ImportanceRule,
     ) -> None:
-        """Trace the explained readouts `targets`. `budget` is the maximum number of features to
-        trace; fewer are traced if their rows exceed `memory` bytes."""
+        """Create the tracer and trace the explained readouts `targets` to their sources. `budget`
+        is the maximum number of features to trace; fewer are traced if their rows exceed `memory`
+        bytes."""
         self.replacement, self.columns, self.weights, self.rule = (
             replacement,
             list_source_columns(replacement),
@@ -183,7 +184,8 @@ class SourceTracer:
         return TracedEffects(kept, effects, values, untraced_share)
 
     def _trace_readouts(self, readouts: list[LinearReadout], made_up: list[float]) -> None:
-        """Trace some readouts: compute their rows of direct effects, with the divisor of each."""
+        """Trace some readouts to their sources: compute their rows of direct effects, with the
+        divisor of each."""
         found = self.replacement.source_contributions(readouts).detach().float().cpu().numpy()
         at = slice(len(self.values), len(self.values) + len(found))
         self.rows[at] = found
@@ -192,16 +194,16 @@ class SourceTracer:
         self.values += self.replacement.values(readouts).tolist()
 
     def _rank_features(self) -> Int[np.ndarray, "m"]:
-        """Return the features still to be traced, the most important first, without those of no
-        importance."""
+        """Return the source features still to be traced, the most important first, without those of
+        no importance."""
         found = np.abs(self.importance()[: self.columns.n_features])
         found[self.features] = 0
         order = np.argsort(-found, kind="stable")
         return order[: int((found > 0).sum())]
 
     def _propagate(self, weights: np.ndarray, first: int) -> np.ndarray:
-        """Return weights · scaled rows of direct effects from row `first` on, block by block to
-        avoid a copy of all rows."""
+        """Propagate importance to the sources: weights · scaled rows of direct effects from row
+        `first` on, block by block to avoid a copy of all rows."""
         total = np.zeros(self.rows.shape[1])
         scaled = weights / self.scale[first : first + len(weights)]
         for begin in range(0, len(weights), ROW_BLOCK):

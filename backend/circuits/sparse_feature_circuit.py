@@ -177,8 +177,8 @@ def select_dictionaries(engine: LocalEngine, names: Sequence[str]) -> list[Dicti
 
 
 def _order_in_model(one: Dictionary) -> tuple[int, int]:
-    """Return the sort key of a dictionary: layer, then part of the layer (stream, attention,
-    MLP)."""
+    """Return the key by which the dictionaries of a sparse feature circuit are sorted: layer, then
+    part of the layer (stream, attention, MLP)."""
     layer = layer_of_hook(one.hook_out)
     parts = ("resid_pre", "attn", "resid_mid", "mlp")
     inside = next((i for i, part in enumerate(parts) if part in one.hook_out), len(parts))
@@ -190,7 +190,8 @@ def _prompt_count_text(n: int) -> str:
 
 
 def _format_count(n: int) -> str:
-    """Format a count with thin spaces between thousands, as 12 345."""
+    """Format a count in a note of a sparse feature circuit with thin spaces between thousands, as
+    12 345."""
     return f"{n:,}".replace(",", "\u202f")
 
 

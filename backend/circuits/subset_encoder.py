@@ -32,8 +32,8 @@ def encode_feature_subset(
 
 
 def _encode_top_k(coder: AffineCoder, rule: TopKRule, z: Tensor, ids: Tensor) -> Tensor:
-    """Encode some features of a TopK dictionary: a feature is active if its pre-activation is among
-    the k largest of all features."""
+    """Encode a subset of the features of a TopK dictionary: a feature is active if its
+    pre-activation is among the k largest of all features."""
     with torch.no_grad():  # the top-k gate has no gradient, only the surviving activations have
         pre = torch.addmm(coder.b_enc, z, coder.W_enc)
         ranked = pre.abs() if rule.by_magnitude else pre

@@ -26,7 +26,7 @@ LEAD_PLACE = "lead"
 
 @dataclass(frozen=True)
 class PlaceMark:
-    """Mark of a template place in a prompt: the characters [start, stop)."""
+    """Mark of a template place in a task prompt: the characters [start, stop)."""
 
     name: str
     start: int

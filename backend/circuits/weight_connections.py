@@ -40,8 +40,8 @@ class WeightConnections(NamedTuple):
 
 
 class DeEmbeddingTokens(NamedTuple):
-    """De-embedding of a feature: the tokens whose embeddings raise and lower its pre-activation
-    most."""
+    """De-embedding of a feature: the tokens whose embeddings, through the weights alone, raise and
+    lower its pre-activation most."""
 
     up: Int[Tensor, "k"]
     up_value: Float[Tensor, "k"]
@@ -90,8 +90,8 @@ def find_weight_connections(
 def find_de_embedding_tokens(
     lm: LanguageModel, d: Dictionary, feature: int, k: int = 20
 ) -> DeEmbeddingTokens:
-    """Find the tokens whose embeddings raise and lower a feature's pre-activation most, at norm
-    scale 1: its de-embedding.
+    """Find a feature's de-embedding: the tokens whose embeddings raise and lower its pre-activation
+    most through the weights alone, at norm scale 1.
 
     The de-embedding explains features of the first layers; later ones read more than embeddings.
     """
@@ -102,8 +102,8 @@ def find_de_embedding_tokens(
 
 
 def read_token_embeddings(lm: LanguageModel) -> Float[Tensor, "vocab d_model"]:
-    """Return the rows of W_E as they enter the residual stream, without positions and with the
-    model's embedding scale, for the tokens that have a name."""
+    """Return the rows of the embedding weights W_E as they enter the residual stream, without
+    positions and with the model's embedding scale, for the tokens that have a name."""
     module: Any = lm.bare.get_input_embeddings()
     W: Tensor = module.weight.detach().float()
     tokens = lm.probe_tokens
@@ -115,8 +115,8 @@ def read_token_embeddings(lm: LanguageModel) -> Float[Tensor, "vocab d_model"]:
 def encoder_rows_in_stream(
     lm: LanguageModel, d: Dictionary, features: Int[Tensor, "n"]
 ) -> Float[Tensor, "n d_model"]:
-    """Return for each feature the direction of the residual stream that its pre-activation reads,
-    at norm scale 1.
+    """Return the encoder weights of features as directions of the residual stream that their
+    pre-activations read, at norm scale 1.
 
     Raises InputError if the dictionary reads neither the stream nor the output of one norm.
     """
@@ -131,8 +131,8 @@ def encoder_rows_in_stream(
 
 
 def find_norm_before_hook(lm: LanguageModel, hook: str) -> tuple[str, str] | None:
-    """Return (norm, "normalized" or "out") whose output a hook point reads; None for a hook point
-    on the residual stream."""
+    """Return (norm, "normalized" or "out") whose output a hook point reads, so that its gain can be
+    folded into the weights; None for a hook point on the residual stream."""
     if is_residual_stream(lm, hook):
         return None
     name = lm.canonical(hook)
@@ -183,8 +183,8 @@ def pass_through_head(
 def read_head_weights(
     lm: LanguageModel, layer: int
 ) -> tuple[Float[Tensor, "head d_model d_head"], Float[Tensor, "head d_head d_model"]]:
-    """Return W_V, with the norm before it folded in (mean and gain, scale 1), and W_O for each
-    attention head of a layer.
+    """Return the weights W_V, with the norm before it folded in (mean and gain, scale 1), and W_O
+    for each attention head of a layer.
 
     Key and value heads are repeated for the query heads that share them. Raises InputError if the
     attention output does not enter the stream directly.
@@ -212,8 +212,8 @@ def read_head_weights(
 def check_connection_order(
     lm: LanguageModel, source: Dictionary, target: Dictionary, through: AttentionHead | None
 ) -> None:
-    """Raise InputError unless the source dictionary writes before the target reads, and the head
-    stands between them."""
+    """Raise InputError unless a weight connection is possible: the source dictionary writes before
+    the target reads, and the head stands between them."""
     writes, reads = hook_order(lm, source.hook_out), hook_order(lm, target.hook_name)
     if writes >= reads:
         raise InputError(
@@ -234,7 +234,8 @@ def check_connection_order(
 
 
 def hook_order(lm: LanguageModel, hook: str) -> int:
-    """Return the rank of a hook point in the order in which a forward pass reaches hook points."""
+    """Return the rank of a hook point in the order of the forward pass, by which a weight
+    connection runs from earlier to later hook points."""
     name = lm.canonical(hook)
     layer = layer_of_hook(name)
     rest = name.removeprefix(f"blocks.{layer}.")
@@ -262,7 +263,7 @@ HEADS_ORDER = 1
 def _keep_largest_products(
     best: WeightConnections, products: Tensor, begin: int, features: Int[Tensor, "n"], k: int
 ) -> WeightConnections:
-    """Merge a block of products into the k largest connections so far."""
+    """Merge a block of weight products into the k largest connections so far."""
     flat = products.flatten()
     top = flat.abs().topk(min(k, len(flat))).indices
     width = products.shape[1]

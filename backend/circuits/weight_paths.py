@@ -149,7 +149,7 @@ class _WeightPathSearch:
         return WeightPath((node,), float("nan"), direction, readout.position, before)
 
     def find_steps(self, path: WeightPath, most: int) -> list[WeightPath]:
-        """Return the strongest continuations of a weight path back from its source."""
+        """Return the strongest steps by which a weight path continues back from its source."""
         if path.direction is None:
             return []
         found = [
@@ -241,15 +241,15 @@ class _WeightPathSearch:
     def _stream_direction(
         self, d: Dictionary, feature: int, position: int
     ) -> Float[Tensor, "d_model"]:
-        """Return the direction of the residual stream that a feature reads at a position, with the
-        norm's scale there."""
+        """Return the direction of the residual stream from which a weight path continues before a
+        feature, with the norm's scale at its position."""
         row = encoder_rows_in_stream(self.lm, d, torch.tensor([feature]))[0]
         norm = find_norm_before_hook(self.lm, d.hook_name)
         return row if norm is None else row / self.frozen_model.norms[norm[0]].length[0, position]
 
     def _logit_direction(self, readout: LinearReadout) -> Float[Tensor, "d_model"]:
-        """Return the direction of the residual stream that a logit reads, with the final norm's
-        scale."""
+        """Return the direction of the residual stream from which a weight path continues before a
+        logit, with the final norm's scale."""
         weight = norm_gain(self.lm, FINAL_NORM)
         row = readout.direction.float() * (1 if weight is None else weight)
         row = row - row.mean() if self.lm.is_layer_norm else row
