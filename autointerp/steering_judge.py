@@ -41,7 +41,7 @@ RatingProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SteeredText:
-    """A prompt and its continuation by the steered model, to be rated."""
+    """A prompt and its continuation by the steered model, for the judge to rate."""
 
     prompt: str
     continuation: str

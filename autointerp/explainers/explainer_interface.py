@@ -60,7 +60,8 @@ ExplainFunction = Callable[
 
 @dataclass(frozen=True)
 class Explainer:
-    """One explainer: an entry of the table EXPLAINERS."""
+    """Explainer as an entry of the table EXPLAINERS: title, help, the function that explains a
+    feature, and the tools it needs."""
 
     title: str
     help: str

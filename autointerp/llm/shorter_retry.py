@@ -13,8 +13,8 @@ RETRIED_SHORTER: ContextVar[bool] = ContextVar("shortened", default=False)
 
 @contextmanager
 def retry_shorter_if_too_long() -> Iterator[None]:
-    """Mark the questions of this block as ones that are retried in a shorter form if they are too
-    long for the context."""
+    """Mark the questions of this block as ones that are retried in a shorter form if they do not
+    fit into the server's context."""
     token = RETRIED_SHORTER.set(True)
     try:
         yield

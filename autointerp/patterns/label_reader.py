@@ -94,7 +94,7 @@ def guess_patterns(label: str) -> tuple[TokenPattern, ...]:
 
 
 def strip_quotes(quoted: str) -> str:
-    """Return the text between quotation marks of any kind in a label."""
+    """Return the text between quotation marks of any kind, as read from a label."""
     return unquote_text(quoted) if QUOTED_TEXT.fullmatch(quoted) else quoted[1:-1]
 
 

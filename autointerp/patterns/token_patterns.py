@@ -32,7 +32,7 @@ class TokenPattern:
 
     @property
     def rate(self) -> float:
-        """Share of the pattern's occurrences on which the feature fires, according to its
+        """Share of the token pattern's occurrences on which the feature fires, according to its
         adverb."""
         return ADVERB_RATES[self.often]
 

@@ -96,7 +96,7 @@ class ScoreSummary:
         return {name: int(where.sum()) for name, where in sorted(self._reasons.items())}
 
     def results(self) -> list[dict[str, Any]]:
-        """Return the summary as plain data: one entry for each explainer and scorer."""
+        """Return the score summary as plain data: one entry for each explainer and scorer."""
         return [self._result(*pair) for pair in self._pairs]
 
     def values(self, explainer: str, scorer: str) -> np.ndarray:

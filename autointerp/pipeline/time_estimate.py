@@ -47,7 +47,8 @@ class MeasuredReply(NamedTuple):
 
 @dataclass
 class QuestionLoad:
-    """Estimated number and size of the questions of one kind that a job will ask."""
+    """Estimated number and size of the questions of one kind that a job will ask, from which its
+    time is estimated."""
 
     calls: float = 0.0
     tokens_in: float = 0.0

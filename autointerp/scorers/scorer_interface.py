@@ -113,7 +113,8 @@ too few windows."""
 
 @dataclass(frozen=True)
 class Scorer:
-    """One scorer: an entry of the table SCORERS."""
+    """Scorer as an entry of the table SCORERS: title, help, measure, the function that scores a
+    label, and the judges and tools it needs."""
 
     title: str
     help: str

@@ -31,8 +31,9 @@ class TokenCounts:
     def near(
         self, token: str, excluded: Set[str], n: int, generator: np.random.Generator
     ) -> tuple[str, ...]:
-        """Draw `n` tokens of similar corpus frequency to `token`, none of them in `but`, among the
-        FREQUENCY_NEIGHBOURS next by log count (ties included); fewer where there are not enough."""
+        """Draw `n` tokens of similar corpus frequency to `token`, none of them in `excluded`, among
+        the FREQUENCY_NEIGHBOURS next by log count (ties included); fewer where there are not
+        enough."""
         place = self._places.get(token)
         distances = np.abs(self._logs - (0.0 if place is None else self._logs[place]))
         farthest = min(FREQUENCY_NEIGHBOURS + len(excluded), len(distances)) - 1
