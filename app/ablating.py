@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import live, session
 from app.ablate import dataset, outcome, ranked, setting, snippet, splicing
-from app.ablate.runs import HELD, Answer, Run, held, hold, keeper
+from app.ablate.runs import HELD, BackgroundRun, RunAnswer, held, hold, keeper
 from app.ablate.setting import cases, parts, value
 from app.session import Place
 from app.time_estimates import count_tokens_roughly, draw_estimate
@@ -107,7 +107,7 @@ def begin(place: Place, tab: str, given: dict[str, Any]) -> None:
     def work(tick: Callable[[int, int], None]) -> dict[str, Any]:
         return run(engine, file, tab, request, tick)
 
-    hold(tab, Run(file.record.id, request, work, keep, costly=tab in COSTLY))
+    hold(tab, BackgroundRun(file.record.id, request, work, keep, costly=tab in COSTLY))
 
 
 def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def run(engine: Any, file: Any, tab: str, request: dict[str, Any], tick: Any) ->
     return splice_losses_by_dictionary(engine, asked.cases, asked.dictionaries, tick)
 
 
-def answer(place: Place, tab: str) -> Answer | None:
+def answer(place: Place, tab: str) -> RunAnswer | None:
     """What a tab shows; while it is under way the page says how far."""
     if tab == "dataset" and held(tab) is None:
         found = dataset.waiting()
@@ -136,7 +136,7 @@ def answer(place: Place, tab: str) -> Answer | None:
     what = held(tab)
     if isinstance(what, str):
         raise InputError(what)
-    if isinstance(what, Answer):
+    if isinstance(what, RunAnswer):
         return what
     if what is None:
         if not (tab == "dataset" and dataset.job()):
@@ -164,7 +164,7 @@ def answer(place: Place, tab: str) -> Answer | None:
 
 
 @st.fragment(run_every=POLL_S)
-def under_way(what: Run) -> None:
+def under_way(what: BackgroundRun) -> None:
     """How far it is, and a way to stop it; the page comes back when it ends."""
     if what.wait(0):
         st.rerun()
@@ -190,7 +190,7 @@ def opened(place: Place) -> None:
     tab = snippet.form_of(kept.kind, kept.request)
     setting.show(dict(kept.request), kept.kind, tab)
     st.session_state["ablate_shown"] = name
-    hold(tab, Answer(kept.request, kept.result, kept.id))
+    hold(tab, RunAnswer(kept.request, kept.result, kept.id))
     if not place.file.has_weights(kept.model_hash, kept.dictionaries):
         st.markdown(
             ":yellow[This run was made with other weights than this harvest's: running it again "
@@ -198,7 +198,7 @@ def opened(place: Place) -> None:
         )
 
 
-def kept_line(place: Place, tab: str, found: Answer) -> None:
+def kept_line(place: Place, tab: str, found: RunAnswer) -> None:
     """Where the answer is kept, and what can be taken away."""
     with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
         if found.experiment:
@@ -221,13 +221,13 @@ def kept_line(place: Place, tab: str, found: Answer) -> None:
         st.caption(f"{plural(n, 'prompt')}", width="content")
 
 
-def as_json(found: Answer) -> str:
+def as_json(found: RunAnswer) -> str:
     """Request and result."""
     whole = {"request": found.request, "result": found.result, "experiment": found.experiment}
     return dump_json(whole, indent=1)
 
 
-def stale(place: Place, tab: str, given: dict[str, Any], found: Answer) -> bool:
+def stale(place: Place, tab: str, given: dict[str, Any], found: RunAnswer) -> bool:
     """Whether the fields ask something else by now."""
     try:
         if tab == "dataset":

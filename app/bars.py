@@ -41,7 +41,7 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class Axis:
+class ActivationAxis:
     """Activations on a log axis from `low` to `high`, base-10 logarithms; mirrored if `signed`."""
 
     low: float
@@ -81,7 +81,7 @@ def histogram(
     lows = [math.log10(bin_edge(start)) for (start, _), _ in sides]
     highs = [math.log10(bin_edge(start + len(counts))) for (start, counts), _ in sides]
     signed = negative is not None
-    axis = Axis(min(lows) - MARGIN * signed, max(highs), signed)
+    axis = ActivationAxis(min(lows) - MARGIN * signed, max(highs), signed)
     bars = [bar for side, sign in sides for bar in drawn(side, sign, axis)]
     most = max(bar.count for bar in bars)
     return {
@@ -93,7 +93,7 @@ def histogram(
     }
 
 
-def drawn(side: Side, sign: int, axis: Axis) -> list[Bar]:
+def drawn(side: Side, sign: int, axis: ActivationAxis) -> list[Bar]:
     """One side's bars; empty bins are left out."""
     start, counts = side
     found = []

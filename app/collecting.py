@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app import annotations, keeping, session
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.wording import plural
 from feature_store import feature_list_edits
 from feature_store.feature_lists import FeatureLists
@@ -49,7 +49,7 @@ def put(features: list[FeatureId], key: str, lists: FeatureLists) -> None:
         st.session_state[DONE] = f"{plural(len(features), 'feature')} in the list"
 
 
-def membership(subject: Subject) -> None:
+def membership(subject: PanelContext) -> None:
     """Which lists a feature is in: choose, take out, or type a new list's name."""
     lists = subject.said.annotations.lists
     there = [one.id for one in lists.containing(subject.id)]

@@ -13,7 +13,7 @@ from feature_store.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Column:
+class FeatureColumn:
     """How a column of feature_store.feature_table is shown."""
 
     title: str
@@ -25,31 +25,43 @@ class Column:
 
 
 COLUMNS = {
-    "feature": Column("feature", "index", "its number in the dictionary"),
-    "star": Column("★", "star", "starred"),
-    "label": Column("label", "text", "what a person calls it, else its newest explanation"),
-    "score": Column("score", "number", "detection score of its label, or newest explanation"),
-    "promoted": Column("promotes", "tokens", "tokens whose logits its decoder raises most"),
-    "top_token": Column("fires on", "token", "the token with most of its activation"),
-    "top_token_share": Column("share", "share", "of its activation on that token, sampled"),
-    "top_token_n": Column("of", "count", "sampled tokens on which it is active", usual=False),
-    "density": Column("density", "share", "share of tokens on which it is active"),
-    "window_density": Column("windows", "share", "share of windows in which it is active"),
-    "max_act": Column("max", "number", "largest activation, special tokens left out"),
-    "mean_act": Column("mean", "number", "mean activation where it is active"),
-    "skew": Column("skew", "number", "of the active values"),
-    "mean_position": Column("position", "number", "mean position where it is active"),
-    "logit_kurtosis": Column("logit kurt.", "number", "kurtosis of its effects on all logits"),
-    "kurtosis": Column("kurtosis", "number", "of the active values; 3 if normal", usual=False),
-    "std_act": Column("std", "number", "of the active values", usual=False),
-    "mean_all": Column("mean of all", "number", "mean over all tokens, zeros too", usual=False),
-    "n_active": Column("active on", "count", "tokens on which it is active", usual=False),
-    "decoder_norm": Column("norm", "number", "of its decoder row", usual=False),
-    "encoder_decoder_cosine": Column(
+    "feature": FeatureColumn("feature", "index", "its number in the dictionary"),
+    "star": FeatureColumn("★", "star", "starred"),
+    "label": FeatureColumn("label", "text", "what a person calls it, else its newest explanation"),
+    "score": FeatureColumn(
+        "score", "number", "detection score of its label, or newest explanation"
+    ),
+    "promoted": FeatureColumn("promotes", "tokens", "tokens whose logits its decoder raises most"),
+    "top_token": FeatureColumn("fires on", "token", "the token with most of its activation"),
+    "top_token_share": FeatureColumn("share", "share", "of its activation on that token, sampled"),
+    "top_token_n": FeatureColumn(
+        "of", "count", "sampled tokens on which it is active", usual=False
+    ),
+    "density": FeatureColumn("density", "share", "share of tokens on which it is active"),
+    "window_density": FeatureColumn("windows", "share", "share of windows in which it is active"),
+    "max_act": FeatureColumn("max", "number", "largest activation, special tokens left out"),
+    "mean_act": FeatureColumn("mean", "number", "mean activation where it is active"),
+    "skew": FeatureColumn("skew", "number", "of the active values"),
+    "mean_position": FeatureColumn("position", "number", "mean position where it is active"),
+    "logit_kurtosis": FeatureColumn(
+        "logit kurt.", "number", "kurtosis of its effects on all logits"
+    ),
+    "kurtosis": FeatureColumn(
+        "kurtosis", "number", "of the active values; 3 if normal", usual=False
+    ),
+    "std_act": FeatureColumn("std", "number", "of the active values", usual=False),
+    "mean_all": FeatureColumn(
+        "mean of all", "number", "mean over all tokens, zeros too", usual=False
+    ),
+    "n_active": FeatureColumn("active on", "count", "tokens on which it is active", usual=False),
+    "decoder_norm": FeatureColumn("norm", "number", "of its decoder row", usual=False),
+    "encoder_decoder_cosine": FeatureColumn(
         "enc·dec", "number", "cosine of its encoder and decoder", usual=False
     ),
-    "bos_act": Column("at BOS", "number", "activation at BOS, not counted elsewhere", usual=False),
-    "n_contexts": Column("contexts", "count", "contexts that the harvest kept", usual=False),
+    "bos_act": FeatureColumn(
+        "at BOS", "number", "activation at BOS, not counted elsewhere", usual=False
+    ),
+    "n_contexts": FeatureColumn("contexts", "count", "contexts that the harvest kept", usual=False),
 }
 """By the name that the store has for it; in the order shown."""
 NUMERIC = ("number", "share", "count", "index")

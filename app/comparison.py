@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app import pooling
-from app.panels.contexts import lined
+from app.panels.contexts import make_file_context_line
 from app.session import Place
 from app.tokens import visible
 from backend.engine_protocol import Engine
@@ -157,7 +157,7 @@ def drawn(
             "href": address[feature] + f"&sequence={at.sequence}&position={peak}",
             "target": f"{feature} {at.sequence} {peak}",
         }
-        lines.append(vars(lined(file, context, whole)) | own)
+        lines.append(vars(make_file_context_line(file, context, whole)) | own)
     return lines
 
 

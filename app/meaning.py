@@ -41,7 +41,7 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class Answer:
+class MeaningSearchResult:
     """The features whose label is near, with the cosine, nearest first; and who says so."""
 
     found: list[tuple[Key, float]]
@@ -63,7 +63,9 @@ def texts_of(annotations: Annotations) -> dict[Key, str]:
     return dict(zip(keys, rows["value"].to_pylist(), strict=True))
 
 
-def find(query: str, file: HarvestFile, names: list[str], texts: dict[Key, str]) -> Answer:
+def find(
+    query: str, file: HarvestFile, names: list[str], texts: dict[Key, str]
+) -> MeaningSearchResult:
     """The features of dictionaries `names` whose text is near a query; progress is shown."""
     place = st.empty()
     kept, wanted = shelf(), os.environ.get(SETTING, "").strip()
@@ -83,7 +85,7 @@ def find(query: str, file: HarvestFile, names: list[str], texts: dict[Key, str])
     said += [asked.note] if asked.note else []
     said += [BETTER] if embedder is None and not problem else []
     nearest = [(keys[number], cosine) for number, cosine in found]
-    return Answer(nearest, " · ".join(said), problem)
+    return MeaningSearchResult(nearest, " · ".join(said), problem)
 
 
 def chosen(kept: Shelf, wanted: str) -> Embedder | None:

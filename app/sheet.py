@@ -9,9 +9,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from app import export, session, theme
-from app.panels import contexts, facts, heading, logits
-from app.panels.subject import Subject
-from app.tokens import Line
+from app.panels import contexts, facts, feature_heading, logits
+from app.panels.panel_context import PanelContext
+from app.tokens import ContextLine
 from app.wording import ABSENT, measure, plural
 from feature_store.explanations import Explanation
 from feature_store.records import HarvestRecord
@@ -20,7 +20,7 @@ STYLE = Path(__file__).with_name("sheet.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def take_away(subject: Subject) -> None:
+def take_away(subject: PanelContext) -> None:
     """The feature as one HTML file, made when it is asked for, and as Python."""
     said = subject.said.annotations.values_of_feature(subject.id)
     export.menu(
@@ -29,7 +29,7 @@ def take_away(subject: Subject) -> None:
     )
 
 
-def file_name(subject: Subject) -> str:
+def file_name(subject: PanelContext) -> str:
     """DICTIONARY-INDEX.html."""
     return plain(f"{subject.id.dictionary}-{subject.id.index}") + ".html"
 
@@ -39,7 +39,7 @@ def plain(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).lstrip(".")
 
 
-def page(subject: Subject, said: dict[str, str]) -> bytes:
+def page(subject: PanelContext, said: dict[str, str]) -> bytes:
     """The file, in UTF-8. `said` has what people said of the feature, by kind."""
     return document(str(subject.id), of_feature(subject, said))
 
@@ -60,14 +60,17 @@ def document(title: str, parts: list[str]) -> bytes:
     return "\n".join(lines).encode("utf-8", errors="replace")
 
 
-def of_feature(subject: Subject, said: dict[str, str], limit: int | None = None) -> list[str]:
+def of_feature(subject: PanelContext, said: dict[str, str], limit: int | None = None) -> list[str]:
     """All that stands under a feature's name; with `limit`, so many contexts of a stratum."""
     whole = subject.facts.n_active
     return [
         *(f'<p class="pre">{safe(said[kind])}</p>' for kind in ("label", "note") if kind in said),
         *(explained(one) for one in subject.said.annotations.explanations.of_feature(subject.id)),
         f'<p class="muted">{safe(origin(subject))}</p>',
-        *(f'<p class="amber">{safe(warning)}</p>' for warning in heading.warnings(subject)),
+        *(
+            f'<p class="amber">{safe(warning)}</p>'
+            for warning in feature_heading.list_warnings(subject)
+        ),
         *(body(subject, limit) if whole else dead(subject.place.file.record)),
     ]
 
@@ -78,7 +81,7 @@ def explained(one: Explanation) -> str:
     return f'<p class="pre">{safe(one.text)} <small class="muted">{safe(by)}</small></p>'
 
 
-def origin(subject: Subject) -> str:
+def origin(subject: PanelContext) -> str:
     """What the numbers rest on."""
     record, info = subject.place.file.record, subject.place.info
     read = info.hook_text
@@ -91,7 +94,7 @@ def origin(subject: Subject) -> str:
     return " · ".join([*parts, f"harvest {record.id}"])
 
 
-def body(subject: Subject, limit: int | None = None) -> list[str]:
+def body(subject: PanelContext, limit: int | None = None) -> list[str]:
     """Facts, logits, contexts."""
     return [*facts_of(subject), *logits_of(subject), *contexts_of(subject, limit)]
 
@@ -101,41 +104,44 @@ def dead(record: HarvestRecord) -> list[str]:
     return [f"<p>This feature never fired in {plural(record.tokens, 'token')}.</p>"]
 
 
-def facts_of(subject: Subject) -> list[str]:
+def facts_of(subject: PanelContext) -> list[str]:
     """Names and values; what they are of on hover."""
     rows = [
         f'<div title="{safe(hint)}"><dt>{safe(name)}</dt><dd>{safe(value)}</dd></div>'
-        for name, value, hint in facts.facts(subject)
+        for name, value, hint in facts.list_facts(subject)
     ]
     return ["<h2>Facts</h2>", "<dl>", *rows, "</dl>"]
 
 
-def logits_of(subject: Subject) -> list[str]:
+def logits_of(subject: PanelContext) -> list[str]:
     """What it promotes and suppresses."""
     found = subject.facts
     if found.promoted_tokens is None or found.suppressed_tokens is None:
         return []
-    up = logits.pairs(subject, found.promoted_tokens, found.promoted_values or [])
-    down = logits.pairs(subject, found.suppressed_tokens, found.suppressed_values or [])
+    up = logits.format_token_values(subject, found.promoted_tokens, found.promoted_values or [])
+    down = logits.format_token_values(
+        subject, found.suppressed_tokens, found.suppressed_values or []
+    )
     rows = [
         "<tr>" + "".join(f'<td class="mono">{safe(text)}</td>' for text in (*one, *other)) + "</tr>"
         for one, other in zip_longest(up, down, fillvalue=("", ""))
     ]
     head = "<tr><th>promotes</th><th></th><th>suppresses</th><th></th></tr>"
-    note = f'<p class="muted">{safe(logits.HINT)}</p>'
+    note = f'<p class="muted">{safe(logits.VALUE_HINT)}</p>'
     return [f"<h2>{safe(logits.TITLE)}</h2>", note, "<table>", head, *rows, "</table>"]
 
 
-def contexts_of(subject: Subject, limit: int | None = None) -> list[str]:
+def contexts_of(subject: PanelContext, limit: int | None = None) -> list[str]:
     """Every stratum, the first open; with `limit` the first alone, and so many contexts of it."""
     parts = ["<h2>Contexts</h2>"]
     top = subject.facts.max_act or 1.0
     opened = " open"
-    for sections in list(contexts.groups(subject).values())[: None if limit is None else 1]:
+    for sections in list(contexts.group_contexts(subject).values())[: None if limit is None else 1]:
         for section in sections:
             head = f"<summary>{safe(section.title)} <small>{safe(section.note)}</small></summary>"
             read = [
-                contexts.read(subject, c, marked=section.marked) for c in section.contexts[:limit]
+                contexts.make_context_line(subject, c, marked=section.marked)
+                for c in section.contexts[:limit]
             ]
             lines = [line(found, top) for found in read]
             parts += [f"<details{opened}>", head, *lines, "</details>"]
@@ -143,7 +149,7 @@ def contexts_of(subject: Subject, limit: int | None = None) -> list[str]:
     return parts
 
 
-def line(found: Line, top: float) -> str:
+def line(found: ContextLine, top: float) -> str:
     """One context: its activation, its tokens, where it is from."""
     acts = dict(found.acts)
     tokens = "".join(token(found, i, acts.get(i), top) for i in range(len(found.texts)))
@@ -154,7 +160,7 @@ def line(found: Line, top: float) -> str:
     )
 
 
-def token(found: Line, i: int, act: float | None, top: float) -> str:
+def token(found: ContextLine, i: int, act: float | None, top: float) -> str:
     """A token with its heat; on hover its id, activation and position."""
     low, high = found.stored
     kinds = [

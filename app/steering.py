@@ -76,7 +76,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Subject:
+class SteeringTabContext:
     """What the tabs under the page are given."""
 
     place: Place

@@ -30,7 +30,7 @@ HIDDEN = {"Cc", "Cf", "Zl", "Zp", "Co", "Cn"}
 
 
 @dataclass(frozen=True)
-class Line:
+class ContextLine:
     """One context, from REACH tokens before its peak to REACH after it."""
 
     value: float
@@ -86,7 +86,7 @@ def line(
     document: str,
     *,
     marked: bool = True,
-) -> Line:
+) -> ContextLine:
     """What the page shows of a context.
 
     `ids` and `texts` are the tokens from position `begin` on; `texts` as Vocabulary.display gives
@@ -101,7 +101,7 @@ def line(
     active = {index for index, _ in acts}
     low, high = context.start - begin, context.start + context.length - begin
     shown = [visible(t) or (PIECE if i in active else "") for i, t in enumerate(texts)]
-    return Line(
+    return ContextLine(
         value=context.value,
         peak=context.peak - begin,
         position=begin,
@@ -117,13 +117,13 @@ def line(
     )
 
 
-def alike(lines: Sequence[Line]) -> list[int]:
+def alike(lines: Sequence[ContextLine]) -> list[int]:
     """For each line the index of the first one that reads the same around its peak."""
     first: dict[str, int] = {}
     return [first.setdefault(gist(found), i) for i, found in enumerate(lines)]
 
 
-def gist(found: Line) -> str:
+def gist(found: ContextLine) -> str:
     """The words within NEAR tokens of the peak: case, spaces and which digit left out."""
     near = range(max(found.peak - NEAR, 0), min(found.peak + NEAR + 1, len(found.texts)))
     text = "".join(found.plain.get(i, found.texts[i]) for i in near)

@@ -21,12 +21,12 @@ from app import ablating
 from app.behaviours import keeping as cluster_keeping
 from app.circuits import keeping as circuit_keeping
 from app.circuits import running
-from app.circuits.asked import Asked as CircuitRequest
+from app.circuits.asked import CircuitRequest
 from app.cli import main
 from app.experiments import keeping
 from app.experiments.again import ANSWERS
 from app.jobs import ablating as dataset_job
-from app.panels.effect import strongest
+from app.panels.removal_effect import select_strongest_contexts
 from app.steer_more import sweeping
 from app.steer_more.sweeping import Sweep
 from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest, PromptCase
@@ -280,7 +280,7 @@ def annotate(store: Store, file: HarvestFile, engine: LocalEngine) -> None:
     kept.delete(next(one.id for one in kept.list_summaries() if one.kind == "splice"))
     found = [
         engine.measure_removal(b, window, file.sequences.tokens(window.sequence))
-        for window in strongest(file.contexts(b))[:2]
+        for window in select_strongest_contexts(file.contexts(b))[:2]
     ]
     removal_effects.save_removal_effects(catalog, file.record.id, b, found)
 

@@ -80,7 +80,7 @@ def test_a_run_whose_page_is_left_ends(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.01)
         return {}
 
-    one = runs.Run("h", {}, work, runs.Answer, costly=False)
+    one = runs.BackgroundRun("h", {}, work, runs.RunAnswer, costly=False)
     assert going.wait(5)
     for _ in range(20):
         assert not one.wait(0.02), "it goes on as long as somebody asks for it"

@@ -11,8 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import frame, session
-from app.panels import heading
-from app.panels.subject import Subject
+from app.panels import feature_heading
+from app.panels.panel_context import PanelContext
 from app.serve import listen
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
@@ -152,12 +152,17 @@ def test_a_dead_feature_is_a_calm_sentence(visit: Open) -> None:
 def test_a_feature_to_beware_of_says_why(stored: Path) -> None:
     file = Store(stored).harvest()
     here = session.Place(file, file.dictionary("resid"))
-    good = Subject.read(here, FeatureId("resid", 3))
-    assert heading.warnings(good) == []
+    good = PanelContext.read(here, FeatureId("resid", 3))
+    assert feature_heading.list_warnings(good) == []
     dense = replace(good, facts=replace(good.facts, density=0.25))
-    assert heading.warnings(dense)[0].startswith("Dense: active on 25\u202f% of tokens")
+    assert feature_heading.list_warnings(dense)[0].startswith(
+        "Dense: active on 25\u202f% of tokens"
+    )
     fixed = replace(good, contexts=[replace(c, peak=5) for c in good.contexts])
-    assert "in all 40 sampled windows it peaks at position 5" in heading.warnings(fixed)[0]
+    assert (
+        "in all 40 sampled windows it peaks at position 5"
+        in feature_heading.list_warnings(fixed)[0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods.head_codes import examples_of
 from backend.ablation.ablation_requests import PromptCase
 from backend.ablation.padded_prompts import PaddedPrompts
@@ -172,9 +172,9 @@ def test_counterexamples_take_out_what_decides(task: str) -> None:
 
 
 def test_the_page_says_what_the_negatives_are() -> None:
-    shown = Asked("head-codes", (), task="induction", n_prompts=6)
+    shown = CircuitRequest("head-codes", (), task="induction", n_prompts=6)
     positives, negatives, note = examples_of(shown)
     assert len(positives) == len(negatives) == 6 and "not possible" in note
-    assert "corrupt twins" in examples_of(Asked("head-codes", (), task="agreement"))[2]
+    assert "corrupt twins" in examples_of(CircuitRequest("head-codes", (), task="agreement"))[2]
     with pytest.raises(InputError, match="such a one beside each prompt"):
-        examples_of(Asked("head-codes", (), (PromptCase("the dog"),)))
+        examples_of(CircuitRequest("head-codes", (), (PromptCase("the dog"),)))

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.circuits import layout, picture, running, taking
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods import METHODS
 from app.circuits.starts import FeatureAt, ScoreAt, parse
 from app.wording import share
@@ -37,7 +37,7 @@ from feature_store.store import Store
 from tests.stores import make_store
 
 MAIN = Path(__file__).resolve().parent.parent / "app" / "main.py"
-ONE = Asked("sparse-features", ("resid",), (PromptCase("the dog", " sat"),))
+ONE = CircuitRequest("sparse-features", ("resid",), (PromptCase("the dog", " sat"),))
 TOKENS = ("<s>", " the", " dog")
 
 
@@ -228,7 +228,7 @@ def test_starts() -> None:
 
 def test_a_request_comes_back_from_json() -> None:
     asked = replace(ONE, targets=(" sat", " ran"), against=(" the",), nodes=7, baseline="zero")
-    assert Asked.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    assert CircuitRequest.from_json(json.loads(json.dumps(asked.to_json()))) == asked
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -356,7 +356,11 @@ def test_an_unknown_circuit_is_a_sentence(store: Store) -> None:
 
 def test_the_experiments_page_knows_circuits(store: Store) -> None:
     name = kept(store)
-    kept(store, replace(CIRCUIT, target="x"), **Asked("trace", (), task="induction").to_json())
+    kept(
+        store,
+        replace(CIRCUIT, target="x"),
+        **CircuitRequest("trace", (), task="induction").to_json(),
+    )
     page = AppTest.from_file(str(MAIN), default_timeout=60)
     page.switch_page("views/experiments.py")
     page.query_params["experiment"] = name
@@ -388,7 +392,7 @@ def test_a_run_is_a_job_with_the_whole_request(
     monkeypatch.setattr(starting, "spawn", lambda store, job: None)
     press(visit(prompts="the dog", target=" sat", method="attribution-graph"), "Run")
     (job,) = Jobs(store.path).list_jobs()
-    asked = Asked.from_json(job.arguments["request"])
+    asked = CircuitRequest.from_json(job.arguments["request"])
     assert asked.cases == (PromptCase("the dog"),) and asked.targets == (" sat",)
     assert (asked.method, asked.dictionaries) == ("attribution-graph", ("resid", "abs"))
 

@@ -209,9 +209,9 @@ def test_the_page_shows_the_margin_of_a_sampled_phi_and_none_of_an_exact_one(
     place = SimpleNamespace(file=file, at=lambda i: {"feature": f"top/{i}"}, info=info)
     subject = SimpleNamespace(id=FeatureId("top", one.feature), facts=one, place=place)
     other = next(i for i in one.coactive or [] if file.facts(FeatureId("top", i)).density < 1)
-    assert "±" not in neighbours.row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
-    assert neighbours.phi_basis(info).startswith("all ")
+    assert "±" not in neighbours.make_neighbour_row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
+    assert neighbours.describe_phi_basis(info).startswith("all ")
     place.info = replace(info, coactive_rate=0.25, coactive_tokens=100)
-    assert "+0.40 ± " in neighbours.row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
-    assert neighbours.phi_basis(place.info).startswith("100 sampled tokens")
-    assert "no token" in neighbours.phi_basis(replace(place.info, coactive_tokens=0))
+    assert "+0.40 ± " in neighbours.make_neighbour_row(subject, "coactive", other, 0.4)["cells"][1]  # type: ignore
+    assert neighbours.describe_phi_basis(place.info).startswith("100 sampled tokens")
+    assert "no token" in neighbours.describe_phi_basis(replace(place.info, coactive_tokens=0))

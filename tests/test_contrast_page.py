@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import session
 from app.contrast import chart, running
-from app.contrast.running import Asked, Cancelled, Run, python_lines
+from app.contrast.running import ContrastCancelled, ContrastQuestion, ContrastRun, python_lines
 from app.theme import LIGHT
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
@@ -143,13 +143,13 @@ def test_a_file_that_cannot_be_read_is_a_sentence(visit: Open) -> None:
 
 def test_a_run_that_is_cancelled_or_fails(engine: LocalEngine) -> None:
     names = (next(iter(engine.dictionaries)),)
-    asked = Asked((("a", ("cat",)), ("b", ("dog",))), names, "document", "share")
-    run = Run(engine, asked)
+    asked = ContrastQuestion((("a", ("cat",)), ("b", ("dog",))), names, "document", "share")
+    run = ContrastRun(engine, asked)
     assert run.wait(60) and run.result() is not None and run.share == 1
     run.cancel()
-    with pytest.raises(Cancelled):
+    with pytest.raises(ContrastCancelled):
         run._tick(0.5)
-    wrong = Run(engine, Asked((("a", ("cat",)),), names, "document", "share"))
+    wrong = ContrastRun(engine, ContrastQuestion((("a", ("cat",)),), names, "document", "share"))
     assert wrong.wait(60)
     with pytest.raises(InputError, match="only one set of texts"):
         wrong.result()
@@ -162,16 +162,20 @@ def test_a_run_that_breaks_says_what_would_work(
         raise RuntimeError("CUDA out of memory. Tried to allocate 40 GiB.")
 
     monkeypatch.setattr(running, "contrast_text_sets", broken)
-    run = Run(engine, Asked((("a", ("cat",)), ("b", ("dog",))), (), "document", "share"))
+    run = ContrastRun(
+        engine, ContrastQuestion((("a", ("cat",)), ("b", ("dog",))), (), "document", "share")
+    )
     assert run.wait(60)
     with pytest.raises(InputError, match="out of memory. Ask for less at once"):
         run.result()
 
 
 def test_the_lines_of_python_compile_and_carry_short_texts_only() -> None:
-    asked = Asked((("a", ('it\'s "so"\\',)), ("b", ("x" * 9000,))), ("d",), "last", "share")
+    asked = ContrastQuestion(
+        (("a", ('it\'s "so"\\',)), ("b", ("x" * 9000,))), ("d",), "last", "share"
+    )
     for groups in (asked.groups, asked.groups[:1]):
-        lines = python_lines(Path("s"), "h", Asked(groups, ("d",), "last", "share"))
+        lines = python_lines(Path("s"), "h", ContrastQuestion(groups, ("d",), "last", "share"))
         compile(lines, "lines", "exec")
         assert ("so" in lines) == (len(groups) == 1)
 

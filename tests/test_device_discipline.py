@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.circuits.asked import Asked as CircuitRequest
+from app.circuits.asked import CircuitRequest
 from app.circuits.running import find
 from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest
 from backend.ablation.effect_ranking import rank_effects

@@ -8,8 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
-from app.panels import effect
-from app.panels.effect import mean
+from app.panels import removal_effect
+from app.panels.removal_effect import describe_mean_loss
 from backend.engine import LocalEngine
 from feature_store.catalog import Catalog
 from feature_store.harvest_reader import HarvestFile
@@ -57,16 +57,16 @@ def part(test: AppTest, name: str) -> dict:
 def test_effects_are_computed_once_and_then_read(
     visit: Open, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = part(visit(effect.TITLE), "effect_lines")["lines"]
+    lines = part(visit(removal_effect.TITLE), "effect_lines")["lines"]
     file = HarvestFile(next(store.glob("harvests/*")))
     there = read_removal_effects(Catalog(store / "catalog.duckdb"), file.record.id, busiest(file))
     assert (
         len(lines)
         == len(there)
-        == min(effect.SHOWN, len(effect.strongest(file.contexts(busiest(file)))))
+        == min(removal_effect.SHOWN, len(removal_effect.strongest(file.contexts(busiest(file)))))
     )
     monkeypatch.setattr(LocalEngine, "removal", lambda *_: pytest.fail("computed again"))
-    assert part(visit(effect.TITLE), "effect_lines")["lines"] == lines
+    assert part(visit(removal_effect.TITLE), "effect_lines")["lines"] == lines
 
 
 def test_a_read_only_store_shows_effects_and_says_they_are_not_kept(
@@ -74,7 +74,7 @@ def test_a_read_only_store_shows_effects_and_says_they_are_not_kept(
 ) -> None:
     Catalog(store / "catalog.duckdb").snapshot()
     session.store().catalog.writable = False
-    test = visit(effect.TITLE)
+    test = visit(removal_effect.TITLE)
     assert part(test, "effect_lines")["lines"]
     said = " ".join(caption.value for caption in test.caption)
     assert "Computed, but not kept" in said and "read-only" in said.replace("\\", "")
@@ -87,6 +87,6 @@ def test_neurons_of_the_stream(visit: Open) -> None:
 
 
 def test_a_mean_says_its_interval_and_n() -> None:
-    assert mean([0.5]) == "+0.50 nats (n 1: no interval)"
+    assert describe_mean_loss([0.5]) == "+0.50 nats (n 1: no interval)"
     # t(0.975, 2) = 4.303; the standard error of 0, 1, 2 is 1 / √3
-    assert mean([0.0, 1.0, 2.0]) == "+1.0 nats [−1.5, +3.5] (95 % t interval, n 3)"
+    assert describe_mean_loss([0.0, 1.0, 2.0]) == "+1.0 nats [−1.5, +3.5] (95 % t interval, n 3)"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from app import columns, export, sheet
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.session import Place
 from feature_store import feature_table
 from feature_store.feature_table import FeatureQuery
@@ -29,10 +29,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return make_store(tmp_path_factory.mktemp("export") / "a 'quoted' \"store\"")
 
 
-def subject(store: Store, feature: str) -> Subject:
+def subject(store: Store, feature: str) -> PanelContext:
     wanted = FeatureId.parse(feature)
     file = store.harvest(HARVEST, wanted.dictionary)
-    return Subject.read(Place(file, file.dictionary(wanted.dictionary)), wanted)
+    return PanelContext.read(Place(file, file.dictionary(wanted.dictionary)), wanted)
 
 
 def executed(lines: str) -> dict:
@@ -139,7 +139,7 @@ def test_the_sheet_of_a_dead_feature_says_so(store: Store) -> None:
 
 def test_a_files_name_is_a_files_name(store: Store) -> None:
     place = subject(store, "resid/3").place
-    odd = Subject(
+    odd = PanelContext(
         place, FeatureId("../gpt2/8-res <jb>", 3), place.file.facts(FeatureId("resid", 3)), []
     )
     assert sheet.file_name(odd) == "-gpt2-8-res--jb--3.html"

@@ -194,4 +194,4 @@ def test_a_label_that_is_too_long_stays_in_its_field_and_is_not_cut(
 def test_a_label_is_one_line() -> None:
     assert annotations.cleaned("label", " a\n\tb  c ") == "a b c"
     assert annotations.cleaned("note", "\n a\n b \n") == "a\n b"
-    assert notes.undoing("note", "") == "Take the note back."
+    assert notes.describe_undo("note", "") == "Take the note back."

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from app import session
 from app.ablate.snippet import form_of
 from app.circuits import running
-from app.circuits.asked import Asked as CircuitRequest
+from app.circuits.asked import CircuitRequest
 from app.experiments import again
 from app.experiments.files import read, take_in, written
 from app.experiments.pair import measured_again

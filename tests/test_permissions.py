@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import session
-from app.ablate.runs import Run
+from app.ablate.runs import BackgroundRun
 from app.contrast import running as contrast
 from app.experiments.keeping import keep
 from app.jobs import starting
@@ -133,11 +133,11 @@ def begin_task(store: Store) -> Any:
 
 
 def begin_ranking(store: Store) -> Any:
-    return Run("h", {}, lambda tick: {}, lambda *_: None, costly=True)
+    return BackgroundRun("h", {}, lambda tick: {}, lambda *_: None, costly=True)
 
 
 def begin_contrast(store: Store) -> Any:
-    return contrast.Run(None, None)  # type: ignore[arg-type]
+    return contrast.ContrastRun(None, None)  # type: ignore[arg-type]
 
 
 def ask_language_model(store: Store) -> Any:

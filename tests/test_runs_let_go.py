@@ -37,7 +37,7 @@ def _use(engine: LocalEngine, fails: bool) -> dict[str, Any]:
 def _steer(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
     edit = Edit("add", (FeatureId("relu", 99 if fails else 3),), 8.0)
     setting = Setting((edit,), PROMPT, SamplingSettings(max_new=2))
-    run = steering_runs.Run(engine, setting, VisitorQueue().join(), lambda _: "")
+    run = steering_runs.SteeringRun(engine, setting, VisitorQueue().join(), lambda _: "")
     run.compute()
     assert bool(run.error) == fails
     return run, run.done.is_set
@@ -51,8 +51,8 @@ def _task(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
 
 
 def _ablation(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
-    run = ablations.Run(
-        "harvest", {}, lambda tick: _use(engine, fails), ablations.Answer, costly=False
+    run = ablations.BackgroundRun(
+        "harvest", {}, lambda tick: _use(engine, fails), ablations.RunAnswer, costly=False
     )
     return run, lambda: run.wait(0.1)
 
@@ -60,7 +60,9 @@ def _ablation(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]
 def _contrast(engine: LocalEngine, fails: bool) -> tuple[Any, Callable[[], bool]]:
     texts = ("the cat ran", "the dog ran", "the cat sat")
     groups = (("A", texts), ("B", () if fails else texts[::-1]))
-    run = contrasts.Run(engine, contrasts.Asked(groups, ("relu",), "document", "strength"))
+    run = contrasts.ContrastRun(
+        engine, contrasts.ContrastQuestion(groups, ("relu",), "document", "strength")
+    )
     return run, lambda: run.wait(0.1)
 
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from app import likeness, session, theme
 from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
-from app.scores.charts import Axis
+from app.scores.charts import ScatterAxis
 from autointerp.statistics import independent_difference
 from autointerp.text_embeddings import nearest_rows
 from feature_store import permissions, score_storage
@@ -136,8 +136,8 @@ def test_figures_hold_every_feature_and_no_markup(whole: Store) -> None:
     shown = charts.scatter(
         np.array([1, 2]),
         texts,
-        Axis("x", np.array([0.1, 0.2]), 0.5),
-        Axis("density", np.array([0.01, 0.1]), log=True),
+        ScatterAxis("x", np.array([0.1, 0.2]), 0.5),
+        ScatterAxis("density", np.array([0.01, 0.1]), log=True),
         theme.DARK,
     )
     assert (
@@ -310,7 +310,7 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
     assert "--scorer detection,simulation" in words(test)
 
 
-def beside(line: means.Line, other: read.Series | None = None, **changes) -> nulls.Beside:
+def beside(line: means.SeriesMeans, other: read.Series | None = None, **changes) -> nulls.Beside:
     mean = means.line(other).mean if other else None
     above = independent_difference(line.mean, mean) if mean else None
     return replace(nulls.Beside("resid~pca", line, other, mean, above, True), **changes)

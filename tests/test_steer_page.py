@@ -73,11 +73,11 @@ def press(test: AppTest, label: str) -> AppTest:
     return test
 
 
-def finished(test: AppTest) -> run.Run:
+def finished(test: AppTest) -> run.SteeringRun:
     """Run it, wait for its end, and show that."""
     press(test, "run")
     one = test.session_state[link.SHOWN]
-    assert isinstance(one, run.Run) and one.done.wait(60)
+    assert isinstance(one, run.SteeringRun) and one.done.wait(60)
     test.run()
     assert not test.exception
     return one

@@ -39,10 +39,12 @@ def test_steered_and_default_differ_by_the_edit_alone(engine: LocalEngine) -> No
     assert strong.story.data["rows"]["steered"]["tokens"] != rows["steered"]["tokens"]
 
 
-def told(engine: LocalEngine, edit: Edit = EDIT, sampling: SamplingSettings = SHORT) -> run.Run:
+def told(
+    engine: LocalEngine, edit: Edit = EDIT, sampling: SamplingSettings = SHORT
+) -> run.SteeringRun:
     """A run to its end, in this thread."""
     setting = Setting((edit,), PROMPT, sampling)
-    one = run.Run(engine, setting, VisitorQueue().join(), lambda _: "kept")
+    one = run.SteeringRun(engine, setting, VisitorQueue().join(), lambda _: "kept")
     one.compute()
     assert not one.error
     return one
@@ -66,7 +68,7 @@ def test_heat_has_a_value_for_every_token(engine: LocalEngine) -> None:
 def test_what_is_sent_in_pieces_is_the_whole_story(engine: LocalEngine) -> None:
     """Server-sent events, put behind each other, are what the run knows in the end."""
     setting = Setting((EDIT,), PROMPT, SHORT)
-    one = run.Run(engine, setting, VisitorQueue().join(), lambda _: "")
+    one = run.SteeringRun(engine, setting, VisitorQueue().join(), lambda _: "")
     thread = threading.Thread(target=one.compute)
 
     async def listen() -> list[dict]:
@@ -104,7 +106,7 @@ def test_a_tail_is_what_is_new() -> None:
 
 def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: LocalEngine) -> None:
     kept = []
-    one = run.Run(
+    one = run.SteeringRun(
         engine,
         Setting((EDIT,), PROMPT, replace(SHORT, max_new=20)),
         VisitorQueue().join(),
@@ -128,7 +130,7 @@ def test_stop_stops_the_computation_and_keeps_what_can_be_done_again(engine: Loc
 def test_a_visitor_who_left_is_not_computed_for(engine: LocalEngine) -> None:
     now = [0.0]
     queue = VisitorQueue(GenerationLimits(silence=5), clock=lambda: now[0])
-    one = run.Run(engine, Setting((EDIT,), PROMPT, SHORT), queue.join(), lambda _: "kept")
+    one = run.SteeringRun(engine, Setting((EDIT,), PROMPT, SHORT), queue.join(), lambda _: "kept")
     take = one.story.take
 
     def later(record, counts) -> None:
@@ -144,7 +146,7 @@ def test_a_visitor_who_left_is_not_computed_for(engine: LocalEngine) -> None:
 def test_a_place_in_the_line_is_said(engine: LocalEngine) -> None:
     queue = VisitorQueue(GenerationLimits(at_once=1))
     setting = Setting((EDIT,), PROMPT, SHORT)
-    runs = [run.Run(engine, setting, queue.join(), lambda _: "") for _ in range(3)]
+    runs = [run.SteeringRun(engine, setting, queue.join(), lambda _: "") for _ in range(3)]
     assert [one.said(False) for one in runs] == [
         "reading the prompt",
         "next in line",

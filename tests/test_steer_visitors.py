@@ -32,7 +32,7 @@ def setting(i: int) -> Setting:
     return Setting(edits, prompt, SamplingSettings(max_new=8 + i % 3, seed=i))
 
 
-def finished(run: runs.Run) -> dict[str, list[int]]:
+def finished(run: runs.SteeringRun) -> dict[str, list[int]]:
     """Tokens by row, asked for as a page does."""
     seen: dict = {}
     while not run.done.wait(0.05):
@@ -47,7 +47,7 @@ def test_each_gets_their_own_text_and_it_is_kept_as_theirs(
 ) -> None:
     store = Store.create(tmp_path / "store")
 
-    def kept(run: runs.Run) -> str:
+    def kept(run: runs.SteeringRun) -> str:
         return keep(
             store,
             "steer",
@@ -60,7 +60,7 @@ def test_each_gets_their_own_text_and_it_is_kept_as_theirs(
 
     alone = [finished(runs.begin(engine, setting(i), lambda _: "")) for i in range(VISITORS)]
     assert len({str(texts["steered"]) for texts in alone}) > VISITORS // 2
-    got: dict[int, list[runs.Run]] = {i: [] for i in range(VISITORS)}
+    got: dict[int, list[runs.SteeringRun]] = {i: [] for i in range(VISITORS)}
 
     def visit(i: int) -> None:
         for _ in range(VISITS):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app import time_estimates
-from app.circuits.asked import Asked as Circuit
+from app.circuits.asked import CircuitRequest as Circuit
 from app.circuits.running import find
 from app.time_estimates import describe_duration, describe_estimate
 from backend.ablation.ablation_requests import AblationRequest, EffectRankingRequest, PromptCase

@@ -9,7 +9,7 @@ from app import session, theme
 from app.ablate import chart
 from app.ablate.outcome import TARGETS, grid
 from app.ablate.ranked import told
-from app.ablate.runs import Answer
+from app.ablate.runs import RunAnswer
 from app.ablate.setting import cases, key, parts, value
 from app.jobs import ablating, starting, watching
 from app.session import Place
@@ -68,7 +68,7 @@ def job() -> Job | None:
         return None
 
 
-def waiting() -> Answer | None:
+def waiting() -> RunAnswer | None:
     """The answer of the job that is over; while it works the page says how far it is."""
     found = job()
     if found is None:
@@ -81,7 +81,7 @@ def waiting() -> Answer | None:
         st.markdown(f":red[{session.literal(said)}]")
         return None
     kept = Experiments(session.store().catalog).open(found.result["experiment"])
-    return Answer(kept.request, kept.result, kept.id)
+    return RunAnswer(kept.request, kept.result, kept.id)
 
 
 def draw(place: Place, result: Mapping[str, Any]) -> None:

@@ -26,12 +26,12 @@ Work = Callable[[Callable[[int, int], None]], dict[str, Any]]
 """Does the work, tells how far it is, gives the answer."""
 
 
-class Cancelled(Exception):
+class RunCancelled(Exception):
     """The person who asked no longer waits."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class RunAnswer:
     """An answer, and the id that it is kept under; `problem` says why it is not."""
 
     request: Mapping[str, Any]
@@ -40,7 +40,7 @@ class Answer:
     problem: str = ""
 
 
-class Run:
+class BackgroundRun:
     """Something under way. Written by its own thread, read by the page."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Run:
         """Passes of the model."""
         self._given: tuple[Work, Any] | None = (work, keep)
         """None once it is over: both may hold a model, which may be dropped then."""
-        self._answer: Answer | None = None
+        self._answer: RunAnswer | None = None
         self._error: Exception | None = None
         self._stop, self._over = threading.Event(), threading.Event()
         self._asked_for = time.monotonic()
@@ -71,9 +71,9 @@ class Run:
         """End it at the next pass."""
         self._stop.set()
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> RunAnswer | None:
         """Of a run that is over; None if it was cancelled. InputError for what cannot be run."""
-        if isinstance(self._error, Cancelled):
+        if isinstance(self._error, RunCancelled):
             return None
         if isinstance(self._error, InputError):
             raise self._error
@@ -97,14 +97,14 @@ class Run:
         self.done, self.total = done, total
         self.left = time.monotonic() - self._asked_for > AWAY_S
         if self.left or self._stop.is_set():
-            raise Cancelled
+            raise RunCancelled
 
 
-def keeper(file: HarvestFile, engine: Engine, kind: ExperimentKind) -> Callable[..., Answer]:
+def keeper(file: HarvestFile, engine: Engine, kind: ExperimentKind) -> Callable[..., RunAnswer]:
     """A function that keeps an answer of this harvest, for the run's own thread."""
     store = session.store()
 
-    def keep(request: Mapping[str, Any], result: dict[str, Any]) -> Answer:
+    def keep(request: Mapping[str, Any], result: dict[str, Any]) -> RunAnswer:
         names = request.get("dictionaries") or used(request)
         try:
             name = keeping.keep(
@@ -117,8 +117,8 @@ def keeper(file: HarvestFile, engine: Engine, kind: ExperimentKind) -> Callable[
                 result=result,
             )
         except InputError as error:
-            return Answer(request, result, problem=str(error))
-        return Answer(request, result, name)
+            return RunAnswer(request, result, problem=str(error))
+        return RunAnswer(request, result, name)
 
     return keep
 
@@ -129,14 +129,14 @@ def used(request: Mapping[str, Any]) -> list[str]:
     return sorted({part.dictionary for part in parts if part.dictionary})
 
 
-def held(tab: str) -> Run | Answer | str | None:
+def held(tab: str) -> BackgroundRun | RunAnswer | str | None:
     """What a tab shows; a sentence says why it could not be run."""
     return st.session_state.setdefault(HELD, {}).get(tab)
 
 
-def hold(tab: str, what: Run | Answer | str) -> None:
+def hold(tab: str, what: BackgroundRun | RunAnswer | str) -> None:
     """Show this in a tab, in place of what is at work there."""
     before = held(tab)
-    if isinstance(before, Run):
+    if isinstance(before, BackgroundRun):
         before.cancel()
     st.session_state[HELD][tab] = what

@@ -26,7 +26,7 @@ FEWEST_MEAN = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class CircuitRequest:
     """`from_json(to_json())` is the same."""
 
     method: str
@@ -50,7 +50,7 @@ class Asked:
     nodes: int = 200
     edges: int = 5_000
 
-    def check(self) -> "Asked":
+    def check(self) -> "CircuitRequest":
         """InputError for what no model could run."""
         method = pick_by_name("method", self.method, METHODS)
         pick_by_name("baseline", self.baseline, dict.fromkeys(BASELINE_KINDS, ""))
@@ -112,7 +112,7 @@ class Asked:
         return {**plain, **lists, "cases": [prompt_case_to_json(case) for case in self.cases]}
 
     @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> "Asked":
+    def from_json(cls, given: Mapping[str, Any]) -> "CircuitRequest":
         """InputError for what `to_json` does not write."""
         plain: dict[str, Any] = {}
         try:

@@ -11,7 +11,7 @@ from app.circuits import chosen, marking, picture
 from app.circuits.layout import slot
 from app.circuits.opened import Open
 from app.panels import activations, contexts, logits
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.session import Place
 from app.wording import plural, share, signed
 from feature_store.circuit_graphs import GROUP_PREFIX, NEVER_ABLATED, CircuitSubgraph, GraphNode
@@ -103,7 +103,7 @@ def feature(here: Place, id: FeatureId) -> None:
     except InputError as error:
         st.caption(session.literal(str(error)))
         return
-    subject = Subject.read(here, id, annotations.read())
+    subject = PanelContext.read(here, id, annotations.read())
     if not subject.facts.n_active:
         st.caption("This feature never fired in the harvest.")
         return
@@ -169,7 +169,7 @@ def line(found: Open, node: GraphNode, names: dict[str, str]) -> tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Column:
+class NodeTableColumn:
     """A further column of a table of nodes."""
 
     name: str
@@ -177,17 +177,17 @@ class Column:
     cells: list[str]
 
 
-def measured_column(nodes: Sequence[GraphNode]) -> Column | None:
+def measured_column(nodes: Sequence[GraphNode]) -> NodeTableColumn | None:
     """What exact ablation of each node measured; None where nothing was measured of any."""
     if all(node.exact is None for node in nodes):
         return None
     cells = ["" if node.exact is None else signed(node.exact, 3) for node in nodes]
-    return Column("measured", MEASURED, cells)
+    return NodeTableColumn("measured", MEASURED, cells)
 
 
-def holds_column(shares: Sequence[float | None]) -> Column:
+def holds_column(shares: Sequence[float | None]) -> NodeTableColumn:
     """The stability of edges over prompts."""
-    return Column("holds", HOLDS, ["" if one is None else share(one) for one in shares])
+    return NodeTableColumn("holds", HOLDS, ["" if one is None else share(one) for one in shares])
 
 
 def table(
@@ -195,7 +195,7 @@ def table(
     found: Open,
     heads: tuple[str, str],
     rows: Sequence[tuple[str, tuple[str, str], float | None]],
-    more: Column | None = None,
+    more: NodeTableColumn | None = None,
 ) -> None:
     """Draw a table of nodes with a number and, where there is one, another column; a click on a row
     selects its node."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods import METHODS
 from app.fields import Fields, broken
 from app.session import Place
@@ -63,7 +63,7 @@ def adopt(place: Place) -> None:
         put(dictionaries=known)
 
 
-def asked(place: Place) -> Asked:
+def asked(place: Place) -> CircuitRequest:
     """The request. InputError for what cannot be run."""
     source, method = value("source"), METHODS[value("method")]
     texts = {name: tuple(filter(None, [broken(value(name))])) for name in ("target", "against")}
@@ -72,7 +72,7 @@ def asked(place: Place) -> Asked:
     task = value("task") if source == "task" else ""
     if task:
         texts = {"target": (), "against": ()}
-    return Asked(
+    return CircuitRequest(
         value("method"),
         tuple(value("dictionaries") or list_model_dictionaries(place.file)),
         cases(),
@@ -114,7 +114,7 @@ def cases() -> tuple[PromptCase, ...]:
     return tuple(found)
 
 
-def show(request: Asked) -> None:
+def show(request: CircuitRequest) -> None:
     """The fields of a kept circuit's request, so that it can be changed and found again."""
     given: dict[str, Any] = {
         "method": request.method,

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import session
 from app.circuits import fields
-from app.circuits.asked import PLACES, PROMPTS, Asked
+from app.circuits.asked import PLACES, PROMPTS, CircuitRequest
 from app.circuits.fields import FILE, SOURCES, keep, key, value
 from app.circuits.methods import METHODS
 from app.costly import draw_costly_button
@@ -207,7 +207,7 @@ def upload() -> None:
         st.session_state[REFUSED] = str(error)
 
 
-def work_of(place: Place, asked: Asked) -> RunTokenCounts:
+def work_of(place: Place, asked: CircuitRequest) -> RunTokenCounts:
     """Count the passes that a circuit will take."""
     tokens = sum(count_tokens_roughly(case.prompt) for case in asked.cases)
     if asked.task:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.experiments.keeping import versions
 from backend.circuits.records import Circuit
 from feature_store.saved_circuits import SavedCircuits
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 
-def keep(store: Store, harvest: str, live: "LocalEngine", asked: Asked, circuit: Circuit) -> str:
+def keep(
+    store: Store, harvest: str, live: "LocalEngine", asked: CircuitRequest, circuit: Circuit
+) -> str:
     """Its id. InputError where the store may not be written."""
     used = [name for name in circuit.dictionaries if name in live.dictionaries]
     return SavedCircuits(store.catalog).save(

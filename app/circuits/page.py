@@ -18,7 +18,7 @@ from app.circuits import (
     pruning,
     taking,
 )
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.opened import Open, problem
 from app.components import graph
 from app.session import Place
@@ -87,7 +87,7 @@ def leave(query: dict[str, str]) -> None:
     st.query_params.from_dict(query)
 
 
-def again(query: dict[str, str], request: Asked) -> None:
+def again(query: dict[str, str], request: CircuitRequest) -> None:
     """Callback: the form, filled with what this circuit was asked."""
     fields.show(request)
     st.query_params.from_dict(query)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods import METHODS
 from backend.circuits.records import Circuit
 from feature_store.circuit_graphs import NEVER_ABLATED
@@ -18,7 +18,7 @@ Tell = Callable[[int, int, str], None]
 """Hears (done, total, note); may raise to stop."""
 
 
-def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+def find(engine: "LocalEngine", asked: CircuitRequest, tell: Tell) -> Circuit:
     """The circuit, within its budget. InputError for what cannot be found."""
     asked.check()
     for name in asked.dictionaries:
@@ -30,7 +30,7 @@ def find(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     return method.prove(engine, asked, found, tell) if METHODS[asked.method].proof else found
 
 
-def check_pairs(engine: "LocalEngine", asked: Asked) -> None:
+def check_pairs(engine: "LocalEngine", asked: CircuitRequest) -> None:
     """InputError, with the tokens of both, where a corrupt prompt is not as long as its clean."""
     from backend.circuits.prompt_tokens import token_texts
 

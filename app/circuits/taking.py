@@ -24,7 +24,7 @@ LARGEST = 50_000_000
 """Bytes of a file."""
 PYTHON = """from pathlib import Path
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.running import find
 from backend.engine import LocalEngine
 from backend.model.device import choose_placement
@@ -34,7 +34,7 @@ store = Store(Path({store!r}))
 engine = LocalEngine.load(
     store.harvest({harvest!r}), store.places.read_all(), choose_placement()
 )
-asked = Asked.from_json({request})
+asked = CircuitRequest.from_json({request})
 circuit = find(engine, asked, lambda done, total, note: None)
 for node in circuit.nodes[:20]:
     print(node.id, node.effect)

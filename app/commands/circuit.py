@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods import METHODS
 from app.commands.engine import harvest_of, kept, loaded, made_by
 from app.commands.steer import plain
@@ -55,7 +55,7 @@ def circuit(
         raise InputError("Give --prompt TEXT, --prompts FILE.jsonl or --task NAME: one of them.")
     baseline = given.pop("baseline") or ("pair" if corrupt or task else "zero")
     pick_by_name("method", method, METHODS)
-    asked = Asked(
+    asked = CircuitRequest(
         method,
         (),
         cases_of(prompt, corrupt, prompts),
@@ -93,7 +93,7 @@ def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Promp
         raise InputError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def say_estimate(live: "LocalEngine", asked: Asked, store: Store | None) -> None:
+def say_estimate(live: "LocalEngine", asked: CircuitRequest, store: Store | None) -> None:
     """Say on stderr how long finding the circuit will take, where that is worth saying."""
     from app.time_estimates import count_tokens_roughly, describe_estimate
     from backend.model.model_speed import measure_and_store_speed, measure_model_speed
@@ -107,7 +107,7 @@ def say_estimate(live: "LocalEngine", asked: Asked, store: Store | None) -> None
         console(stderr=True).print(Text(said, style="dim"))
 
 
-def watched(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Circuit:
+def watched(live: "LocalEngine", asked: CircuitRequest, *, quiet: bool) -> Circuit:
     """Find it; on a terminal with a bar."""
     from app.circuits.running import find
 
@@ -123,14 +123,18 @@ def watched(live: "LocalEngine", asked: Asked, *, quiet: bool) -> Circuit:
         return find(live, asked, tell)
 
 
-def keep(store: Store, live: "LocalEngine", asked: Asked, found: Circuit, file: HarvestFile) -> str:
+def keep(
+    store: Store, live: "LocalEngine", asked: CircuitRequest, found: Circuit, file: HarvestFile
+) -> str:
     """Its id."""
     from app.circuits.keeping import keep
 
     return keep(store, file.record.id, live, asked, found)
 
 
-def as_data(live: "LocalEngine", asked: Asked, found: Circuit, kept: str) -> dict[str, Any]:
+def as_data(
+    live: "LocalEngine", asked: CircuitRequest, found: Circuit, kept: str
+) -> dict[str, Any]:
     """The circuit as plain data; estimates as numbers, their intervals beside them. Faithfulness is
     an object that holds its value, its interval and its null."""
     estimates = {name: getattr(found, name) for name in ("completeness", "clean", "empty")}

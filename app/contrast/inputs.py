@@ -5,7 +5,7 @@ from typing import Any
 import streamlit as st
 
 from app import fields, session
-from app.contrast.running import Asked
+from app.contrast.running import ContrastQuestion
 from app.costly import draw_costly_button
 from app.session import Place
 from app.wording import plural
@@ -230,7 +230,7 @@ def texts_of(side: str) -> tuple[str, ...]:
     return file[1] if file else tuple(split_lines(value(side)))
 
 
-def asked() -> Asked:
+def asked() -> ContrastQuestion:
     """What the fields say. InputError for two sides of one name and for no dictionary."""
     if not value("on"):
         raise InputError("Pick at least one dictionary.")
@@ -243,10 +243,10 @@ def asked() -> Asked:
         if names[0] == names[1]:
             raise InputError(f"Both sides are called {names[0]!r}: give them two names.")
         found = tuple((name, texts_of(side)) for name, side in zip(names, SIDES, strict=True))
-    return Asked(found, tuple(value("on")), value("unit"), value("by"))
+    return ContrastQuestion(found, tuple(value("on")), value("unit"), value("by"))
 
 
-def link(given: Asked) -> bool:
+def link(given: ContrastQuestion) -> bool:
     """Put what is compared into the URL; False where it is too long, or comes from files."""
     typed = given.short and not any(st.session_state.get(name) for name in (FILES, LABELS))
     carried = DEFAULTS if typed else ("unit", "by", "on")

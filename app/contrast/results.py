@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import annotations, components, export, session, theme
 from app.contrast import chart
-from app.contrast.running import Asked
+from app.contrast.running import ContrastQuestion
 from app.session import Place
 from app.tokens import promotes
 from app.wording import ABSENT, count, measure, plural
@@ -29,7 +29,7 @@ STRONGEST, LISTED = 3, 70
 TABLE, PICKED = "contrast_table", "contrast_picked"
 
 
-def draw(place: Place, asked: Asked, found: TextSetContrast) -> None:
+def draw(place: Place, asked: ContrastQuestion, found: TextSetContrast) -> None:
     """Everything below the fields."""
     summary(found)
     if not found.table.num_rows:
@@ -197,7 +197,9 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{middle} [{', '.join(ends)}]".replace("-", "−")
 
 
-def detail(place: Place, asked: Asked, found: TextSetContrast, row: dict[str, Any]) -> None:
+def detail(
+    place: Place, asked: ContrastQuestion, found: TextSetContrast, row: dict[str, Any]
+) -> None:
     """One feature on both sides' texts."""
     there = Place(place.file, place.file.dictionary(row["dictionary"]))
     name = f"{row['dictionary']} / {row['feature']}"

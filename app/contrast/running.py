@@ -17,7 +17,7 @@ LINKED = 6_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class ContrastQuestion:
     """One comparison: hashable, so that a page knows whether it has the answer."""
 
     groups: tuple[tuple[str, tuple[str, ...]], ...]
@@ -32,14 +32,14 @@ class Asked:
         return sum(len(text) + 1 for _, texts in self.groups for text in texts) <= LINKED
 
 
-class Cancelled(Exception):
+class ContrastCancelled(Exception):
     """The person who asked no longer waits."""
 
 
-class Run:
+class ContrastRun:
     """A comparison under way. Written by its own thread, read by the page."""
 
-    def __init__(self, engine: Engine, asked: Asked) -> None:
+    def __init__(self, engine: Engine, asked: ContrastQuestion) -> None:
         require_costly_work_allowed()
         self.share = 0.0
         """Of the work that is done."""
@@ -64,7 +64,7 @@ class Run:
 
         Raises InputError for texts that cannot be compared, and where the work broke.
         """
-        if isinstance(self._error, Cancelled):
+        if isinstance(self._error, ContrastCancelled):
             return None
         if isinstance(self._error, InputError):
             raise self._error
@@ -93,13 +93,13 @@ class Run:
     def _tick(self, share: float) -> None:
         self.share = share
         if self._stop.is_set():
-            raise Cancelled
+            raise ContrastCancelled
 
 
-def python_lines(store: Path, harvest: str, asked: Asked | None) -> str:
+def python_lines(store: Path, harvest: str, asked: ContrastQuestion | None) -> str:
     """The same comparison without the page."""
     if asked is None:
-        asked = Asked((("A", ()), ("B", ())), (), "document", "strength")
+        asked = ContrastQuestion((("A", ()), ("B", ())), (), "document", "strength")
     groups = (
         repr({name: list(texts) for name, texts in asked.groups})
         if asked.short

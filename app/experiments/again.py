@@ -84,10 +84,10 @@ class Measured:
 
             return run(engine, file, form, request, tick)
 
-        def kept(request: Mapping[str, Any], result: Mapping[str, Any]) -> ablations.Answer:
-            return ablations.Answer(request, result)
+        def kept(request: Mapping[str, Any], result: Mapping[str, Any]) -> ablations.RunAnswer:
+            return ablations.RunAnswer(request, result)
 
-        self._run = ablations.Run(
+        self._run = ablations.BackgroundRun(
             file.record.id, request, work, kept, costly=experiment.kind != "ablate"
         )
 

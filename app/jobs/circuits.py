@@ -7,19 +7,19 @@ from feature_store.store import Store
 
 
 def arguments(harvest: str, request: dict[str, Any]) -> dict[str, Any]:
-    """What this kind of job is asked; `request` as `app.circuits.asked.Asked` writes it."""
+    """Return the arguments of a circuit job; `request` is `CircuitRequest.to_json()`."""
     return {"harvest": harvest, "request": request}
 
 
 def do(store: Store, work: JobProcess) -> dict[str, Any]:
     """Find it; its id is the job's result."""
     from app.circuits import keeping, running
-    from app.circuits.asked import Asked
+    from app.circuits.asked import CircuitRequest
     from backend.engine import LocalEngine
     from backend.model.device import choose_placement
 
     work.progress(0, 1, "loading the model")
-    asked = Asked.from_json(work.arguments["request"]).check()
+    asked = CircuitRequest.from_json(work.arguments["request"]).check()
     file = store.harvest(work.arguments["harvest"])
     engine = LocalEngine.load(file, store.places.read_all(), choose_placement())
     circuit = running.find(engine, asked, work.progress)

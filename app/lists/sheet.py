@@ -9,7 +9,7 @@ from pathlib import Path
 from app import sheet
 from app.annotations import Said
 from app.export import opened
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.session import Place
 from app.wording import plural
 from feature_store.annotations import Annotations
@@ -63,7 +63,7 @@ def section(store: Store, said: Annotations, entry: ListEntry, number: int) -> l
     except InputError as error:
         return [head, *note, f'<p class="amber">{safe(str(error))}</p>']
     place = Place(file, file.dictionary(entry.feature.dictionary))
-    subject = Subject.read(place, entry.feature, Said(said))
+    subject = PanelContext.read(place, entry.feature, Said(said))
     return [
         head,
         *note,

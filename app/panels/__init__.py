@@ -5,22 +5,22 @@ from types import ModuleType
 from app.panels import (
     activations,
     contexts,
-    effect,
     explanations,
     facts,
     family,
     logits,
-    matches,
     neighbours,
     neurons,
     notes,
-    trial,
+    removal_effect,
+    similar_features,
+    try_text,
 )
 
 PANELS: dict[str, tuple[ModuleType, ...]] = {
-    "left": (contexts, trial, facts),
-    "right": (activations, logits, neighbours, matches),
-    "below": (effect, family, neurons, explanations, notes),
+    "left": (contexts, try_text, facts),
+    "right": (activations, logits, neighbours, similar_features),
+    "below": (removal_effect, family, neurons, explanations, notes),
 }
 """Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
 that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""

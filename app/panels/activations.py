@@ -1,34 +1,34 @@
 """How strongly it fires, and how often."""
 
 from app import bars, components
-from app.panels import trial
-from app.panels.subject import Subject
+from app.panels import try_text
+from app.panels.panel_context import PanelContext
 from app.wording import count, measure, plural
 from feature_store.activation_histogram import share_below
 
 TITLE = "Activations"
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """The histogram, with log or linear counts."""
     facts = subject.facts
-    positive, negative = side(facts.histogram_start, facts.histogram), None
+    positive, negative = make_histogram_side(facts.histogram_start, facts.histogram), None
     if facts.positive and facts.negative:
-        positive = side(facts.positive.histogram_start, facts.positive.histogram)
-        negative = side(facts.negative.histogram_start, facts.negative.histogram)
-    tested = trial.tested(subject)
+        positive = make_histogram_side(facts.positive.histogram_start, facts.positive.histogram)
+        negative = make_histogram_side(facts.negative.histogram_start, facts.negative.histogram)
+    tested = try_text.measure_tested_text(subject)
     tokens = plural(subject.place.file.record.tokens, "token")
     components.histogram(
         key="feature_histogram",
         data={
             **bars.histogram(positive, negative, tested),
             "note": f"{count(facts.n_active)} of {tokens}",
-            "standing": "" if tested is None else standing(subject, tested),
+            "standing": "" if tested is None else describe_tested_activation(subject, tested),
         },
     )
 
 
-def standing(subject: Subject, tested: float) -> str:
+def describe_tested_activation(subject: PanelContext, tested: float) -> str:
     """Where the text under test stands among the feature's activations of that sign."""
     if not tested:
         return "Text under test: silent."
@@ -44,6 +44,8 @@ def standing(subject: Subject, tested: float) -> str:
     return f"Text under test: {measure(tested)}, higher than {percent} % of the {kind}."
 
 
-def side(start: int | None, counts: list[int] | None) -> tuple[int, list[int]] | None:
+def make_histogram_side(
+    start: int | None, counts: list[int] | None
+) -> tuple[int, list[int]] | None:
     """A histogram as the chart takes it; none for a side that never fired."""
     return None if start is None or not counts else (start, counts)

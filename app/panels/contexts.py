@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from app import components, pooling, session
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.session import DOCUMENT
-from app.tokens import REACH, Line, alike, line
+from app.tokens import REACH, ContextLine, alike, line
 from app.wording import ABSENT, count, plural, share
 from feature_store import context_strata, silent_windows
 from feature_store.harvest_reader import HarvestFile
@@ -16,10 +16,10 @@ from feature_store.records import Context
 
 TITLE = "Contexts"
 KEY = "feature_contexts"
-NEVER_ASKED = {"width": "16", "group": ""}
+DEFAULT_REQUEST = {"width": "16", "group": ""}
 
 
-class Section(NamedTuple):
+class ContextSection(NamedTuple):
     """Contexts under one heading."""
 
     title: str
@@ -30,15 +30,21 @@ class Section(NamedTuple):
 
 
 @st.fragment
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """One component with every stratum: changing between them asks nothing of the server.
 
     Only whole sequences are asked for, and only those of the stratum that is being read.
     """
-    asked = (st.session_state.get(KEY) or {}).get("asked") or NEVER_ASKED
+    asked = (st.session_state.get(KEY) or {}).get("asked") or DEFAULT_REQUEST
     shown = [
-        {"name": name, "sections": [written(subject, one, whole(asked, name)) for one in sections]}
-        for name, sections in groups(subject).items()
+        {
+            "name": name,
+            "sections": [
+                make_section_data(subject, one, wants_whole_sequences(asked, name))
+                for one in sections
+            ],
+        }
+        for name, sections in group_contexts(subject).items()
     ]
     if not shown:
         st.caption("It fired, but the harvest kept no context of it.")
@@ -51,34 +57,34 @@ def draw(subject: Subject) -> None:
     )
     if target := got.get("go"):
         sequence, position = map(int, target.split("-"))
-        st.switch_page(DOCUMENT, query_params=address(subject, sequence, position))
+        st.switch_page(DOCUMENT, query_params=document_query(subject, sequence, position))
 
 
-def whole(asked: dict[str, str], group: str) -> bool:
+def wants_whole_sequences(asked: dict[str, str], group: str) -> bool:
     """Whether this stratum was asked for in whole sequences."""
     return asked["width"] == "whole" and asked["group"] == group
 
 
-def groups(subject: Subject) -> dict[str, list[Section]]:
+def group_contexts(subject: PanelContext) -> dict[str, list[ContextSection]]:
     """The views of the stored contexts, in the order of their tabs; none that are empty."""
     found = {
-        "top": [extreme(subject, "top", "Strongest windows")],
-        "bottom": [extreme(subject, "bottom", "Most negative windows")],
-        "deciles": deciles(subject),
-        "near zero": [near_zero(subject)],
-        "silent": silent(subject),
+        "top": [make_extreme_section(subject, "top", "Strongest windows")],
+        "bottom": [make_extreme_section(subject, "bottom", "Most negative windows")],
+        "deciles": make_decile_sections(subject),
+        "near zero": [make_near_zero_section(subject)],
+        "silent": make_silent_sections(subject),
     }
     return {name: sections for name, sections in found.items() if any(s.contexts for s in sections)}
 
 
-def extreme(subject: Subject, stratum: str, title: str) -> Section:
+def make_extreme_section(subject: PanelContext, stratum: str, title: str) -> ContextSection:
     """The strongest windows of a sign."""
     members = [c for c in subject.contexts if c.stratum == stratum]
-    note = f"{plural(len(members), 'document')}, one each · {mass_of(subject, members)}"
-    return Section(title, note, members)
+    note = f"{plural(len(members), 'document')}, one each · {describe_mass_share(subject, members)}"
+    return ContextSection(title, note, members)
 
 
-def deciles(subject: Subject) -> list[Section]:
+def make_decile_sections(subject: PanelContext) -> list[ContextSection]:
     """The range sample by tenths of its firing windows, each with its share of activation mass."""
     whole = context_strata.activation_mass(subject.contexts)
     found = []
@@ -86,11 +92,11 @@ def deciles(subject: Subject) -> list[Section]:
         mass = context_strata.activation_mass(members) / whole
         note = f"{share(mass)} of activation mass · {plural(len(members), 'window')} sampled"
         ordered = sorted(members, key=lambda c: -abs(c.value))
-        found.append(Section(f"Decile {number}", note, ordered))
+        found.append(ContextSection(f"Decile {number}", note, ordered))
     return found
 
 
-def near_zero(subject: Subject) -> Section:
+def make_near_zero_section(subject: PanelContext) -> ContextSection:
     """The lowest decile, weakest first."""
     low = context_strata.near_zero_contexts(subject.facts, subject.contexts)
     sampled = context_strata.select_range_contexts(subject.contexts)
@@ -98,10 +104,10 @@ def near_zero(subject: Subject) -> Section:
     if low:
         mass = context_strata.activation_mass(low) / context_strata.activation_mass(sampled)
         note += f" · {share(mass)} of activation mass"
-    return Section("Lowest decile", note, low)
+    return ContextSection("Lowest decile", note, low)
 
 
-def mass_of(subject: Subject, members: list[Context]) -> str:
+def describe_mass_share(subject: PanelContext, members: list[Context]) -> str:
     """The part of all windows' peak activation that these very windows hold."""
     whole = context_strata.activation_mass(subject.contexts)
     if not whole:
@@ -109,7 +115,7 @@ def mass_of(subject: Subject, members: list[Context]) -> str:
     return f"{share(min(1.0, sum(abs(c.value) for c in members) / whole))} of activation mass"
 
 
-def silent(subject: Subject) -> list[Section]:
+def make_silent_sections(subject: PanelContext) -> list[ContextSection]:
     """Random windows in which it does not fire at all: those with its peak's token, and others."""
     file, index = subject.place.file, subject.id.index
     pool = pooling.of(subject.place)
@@ -125,48 +131,54 @@ def silent(subject: Subject) -> list[Section]:
     )
     held = f"{count(len(found.hard))} hold a token it peaks on"
     return [
-        Section("Silent, though a token it peaks on is there", f"{said} · {held}", hard),
-        Section("Silent", count(len(found.random)), random, marked=False),
+        ContextSection("Silent, though a token it peaks on is there", f"{said} · {held}", hard),
+        ContextSection("Silent", count(len(found.random)), random, marked=False),
     ]
 
 
-def written(subject: Subject, section: Section, whole: bool = False) -> dict[str, object]:
+def make_section_data(
+    subject: PanelContext, section: ContextSection, whole: bool = False
+) -> dict[str, object]:
     """A section as the component takes it."""
-    lines = [read(subject, c, whole, section.marked) for c in section.contexts]
+    lines = [make_context_line(subject, c, whole, section.marked) for c in section.contexts]
     return {
         "title": section.title,
         "note": section.note,
-        "lines": drawn(subject, lines, section.contexts),
+        "lines": make_line_data(subject, lines, section.contexts),
     }
 
 
-def drawn(
-    subject: Subject, lines: Sequence[Line], contexts: Sequence[Context]
+def make_line_data(
+    subject: PanelContext, lines: Sequence[ContextLine], contexts: Sequence[Context]
 ) -> list[dict[str, Any]]:
     """Lines with where their document is read, and which of them read alike."""
     return [
         vars(found)
         | {
             "alike": first,
-            "href": session.href(DOCUMENT, address(subject, context.sequence, context.peak)),
+            "href": session.href(DOCUMENT, document_query(subject, context.sequence, context.peak)),
             "target": f"{context.sequence}-{context.peak}",
         }
         for found, context, first in zip(lines, contexts, alike(lines), strict=True)
     ]
 
 
-def address(subject: Subject, sequence: int, position: int) -> dict[str, str]:
+def document_query(subject: PanelContext, sequence: int, position: int) -> dict[str, str]:
     """The URL's parameters of the document that has this place."""
     here = subject.place.at(subject.id.index)
     return here | {"sequence": str(sequence), "position": str(position)}
 
 
-def read(subject: Subject, context: Context, whole: bool = False, marked: bool = True) -> Line:
+def make_context_line(
+    subject: PanelContext, context: Context, whole: bool = False, marked: bool = True
+) -> ContextLine:
     """A context with the tokens around its peak, or with its whole sequence."""
-    return lined(subject.place.file, context, whole, marked)
+    return make_file_context_line(subject.place.file, context, whole, marked)
 
 
-def lined(file: HarvestFile, context: Context, whole: bool = False, marked: bool = True) -> Line:
+def make_file_context_line(
+    file: HarvestFile, context: Context, whole: bool = False, marked: bool = True
+) -> ContextLine:
     """The same for a context of any feature of the file."""
     reach = file.record.context_size if whole else REACH
     begin, ids = file.tokens_around(context, reach, reach)

@@ -5,49 +5,49 @@ import streamlit as st
 from app import session
 from app.panels import explanations_edits as edits
 from app.panels import explanations_scores as scores
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.scores import now, words
 from feature_store.explanations import PERSON, Explanation
 
 TITLE = "Explanations"
-SHOWN = 20
+MAX_EXPLANATIONS = 20
 """The newest are drawn, so many at most."""
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """The buttons, then each sentence with its provenance, scores, and what can be done with it."""
-    found = edits.known(subject)
+    found = edits.list_explanations(subject)
     now.offers(subject, explained=bool(found))
-    edits.own(subject)
-    edits.problem()
+    edits.draw_explanation_field(subject)
+    edits.draw_problem()
     if not found:
-        empty(subject)
+        draw_import_commands(subject)
         return
-    chosen = edits.preferred(subject)
+    chosen = edits.preferred_label(subject)
     ordered = sorted(found, key=lambda one: not edits.is_preferred(one, chosen))
     with st.container(gap="medium"):
-        for one in ordered[:SHOWN]:
+        for one in ordered[:MAX_EXPLANATIONS]:
             with st.container(gap=None, key=f"explanation_{one.explanation}"):
-                sentence(subject, one, chosen)
-    if len(found) > SHOWN:
-        st.caption(f"the newest {SHOWN} of {len(found)}")
+                draw_explanation(subject, one, chosen)
+    if len(found) > MAX_EXPLANATIONS:
+        st.caption(f"the newest {MAX_EXPLANATIONS} of {len(found)}")
 
 
-def sentence(subject: Subject, one: Explanation, chosen: str) -> None:
+def draw_explanation(subject: PanelContext, one: Explanation, chosen: str) -> None:
     """One explanation; untrusted text, so it is never read as markup."""
     st.text(one.text)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(session.literal(origin(one)), width="content")
-        edits.buttons(subject, one, chosen)
+        st.caption(session.literal(describe_origin(one)), width="content")
+        edits.draw_edit_buttons(subject, one, chosen)
     mine = [
         s
         for s in subject.said.annotations.scores.of_feature(subject.id)
         if s.explanation == one.explanation
     ]
-    scores.draw(subject, one, mine)
+    scores.draw_score_table(subject, one, mine)
 
 
-def empty(subject: Subject) -> None:
+def draw_import_commands(subject: PanelContext) -> None:
     """Nothing yet: what a terminal has for it."""
     st.write("No explanation of this feature is in the store yet. In a terminal:")
     name = subject.id.dictionary
@@ -55,9 +55,9 @@ def empty(subject: Subject) -> None:
     st.code("\n".join([*now.commands(subject), files]), language="shell")
 
 
-def origin(one: Explanation) -> str:
+def describe_origin(one: Explanation) -> str:
     """Explainer, model, prompt, source, what it was written from, and when it came here."""
-    told = edits.provenance(one)
+    told = edits.read_provenance(one)
     if edits.is_label(one):
         return f"a person’s label · written {one.created:%Y-%m-%d}"
     parts = ["a person" if one.explainer == PERSON else words.by(one.explainer, one.model)]

@@ -5,69 +5,75 @@ from typing import Any
 import streamlit as st
 
 from app import annotations, session
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from feature_store import explanation_edits
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON, Explanation
 from feature_store.label_index import normalize_label
 from feature_store.strict_json import parse_json
 
-ERROR = "explanations_error"
+ERROR_KEY = "explanations_error"
 """Of the session: what could not be done."""
 
 
-def own(subject: Subject) -> None:
+def draw_explanation_field(subject: PanelContext) -> None:
     """A field for one's own sentence; an explanation that is edited starts from its words."""
     if not subject.said.writable:
         return
-    key = field(subject)
+    key = explanation_field_key(subject)
     st.text_input(
         "Your explanation",
         key=key,
         label_visibility="collapsed",
-        on_change=write,
+        on_change=save_explanation,
         args=(subject,),
         placeholder="your own explanation, kept beside the others and scored like them",
     )
 
 
-def field(subject: Subject) -> str:
+def explanation_field_key(subject: PanelContext) -> str:
     """The key of the field: each feature has its own."""
     return f"explanations_own_{subject.id}"
 
 
-def write(subject: Subject) -> None:
+def save_explanation(subject: PanelContext) -> None:
     """Callback: keep what was typed; it becomes the label, too."""
-    text = st.session_state[field(subject)]
+    text = st.session_state[explanation_field_key(subject)]
     if not text.strip():
         return
-    if any(is_label(one) and one.text == " ".join(text.split()) for one in known(subject)):
-        st.session_state[field(subject)] = ""  # it is said already, and has its scores
+    if any(
+        is_label(one) and one.text == " ".join(text.split()) for one in list_explanations(subject)
+    ):
+        st.session_state[explanation_field_key(subject)] = (
+            ""  # it is said already, and has its scores
+        )
         return
-    more = {"from": st.session_state.get(f"{field(subject)}_from")}
-    if attempt(
+    more = {"from": st.session_state.get(f"{explanation_field_key(subject)}_from")}
+    if try_catalog_change(
         explanation_edits.write_explanation, subject.id, text, {k: v for k, v in more.items() if v}
     ):
-        st.session_state[field(subject)] = ""
-        st.session_state.pop(f"{field(subject)}_from", None)
+        st.session_state[explanation_field_key(subject)] = ""
+        st.session_state.pop(f"{explanation_field_key(subject)}_from", None)
         annotations.say(subject.id, "label", normalize_label(text))
 
 
-def edit(subject: Subject, one: Explanation) -> None:
+def start_editing(subject: PanelContext, one: Explanation) -> None:
     """Callback: its words go into the field."""
-    st.session_state[field(subject)] = one.text
-    st.session_state[f"{field(subject)}_from"] = one.explanation
+    st.session_state[explanation_field_key(subject)] = one.text
+    st.session_state[f"{explanation_field_key(subject)}_from"] = one.explanation
 
 
-def withdraw(subject: Subject, one: Explanation) -> None:
+def withdraw_explanation(subject: PanelContext, one: Explanation) -> None:
     """Callback: take it back; of a person's words the label, too, where another's stay one."""
-    if not is_label(one) and not attempt(explanation_edits.withdraw_explanation, one.explanation):
+    if not is_label(one) and not try_catalog_change(
+        explanation_edits.withdraw_explanation, one.explanation
+    ):
         return
-    if one.explainer == PERSON and is_preferred(one, preferred(subject)):
+    if one.explainer == PERSON and is_preferred(one, preferred_label(subject)):
         annotations.say(subject.id, "label", "")
 
 
-def known(subject: Subject) -> list[Explanation]:
+def list_explanations(subject: PanelContext) -> list[Explanation]:
     """All that is said of the feature, labels among it."""
     return subject.said.annotations.scorable.of_feature(subject.id)
 
@@ -77,24 +83,24 @@ def is_label(one: Explanation) -> bool:
     return one.explanation < 0
 
 
-def attempt(work: Any, *given: Any) -> bool:
+def try_catalog_change(work: Any, *given: Any) -> bool:
     """One change of the catalog; what stands in its way is kept as a sentence."""
-    st.session_state.pop(ERROR, None)
+    st.session_state.pop(ERROR_KEY, None)
     try:
         work(session.store().catalog, *given)
     except InputError as error:
-        st.session_state[ERROR] = str(error)
+        st.session_state[ERROR_KEY] = str(error)
         return False
     return True
 
 
-def problem() -> None:
+def draw_problem() -> None:
     """Say what could not be done, once."""
-    if sentence := st.session_state.pop(ERROR, None):
+    if sentence := st.session_state.pop(ERROR_KEY, None):
         st.markdown(f":red[{session.literal(sentence)}]")
 
 
-def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
+def draw_edit_buttons(subject: PanelContext, one: Explanation, chosen: str) -> None:
     """What can be done with an explanation; none where the catalog cannot be written."""
     if is_preferred(one, chosen):
         st.caption("preferred", width="content", help="It is the feature's label.")
@@ -113,7 +119,7 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
         "Edit",
         key=f"explanation_edit_{one.explanation}",
         type="tertiary",
-        on_click=edit,
+        on_click=start_editing,
         args=(subject, one),
         help="Its words go into the field above; this one stays.",
     )
@@ -121,13 +127,13 @@ def buttons(subject: Subject, one: Explanation, chosen: str) -> None:
         "Withdraw",
         key=f"explanation_withdraw_{one.explanation}",
         type="tertiary",
-        on_click=withdraw,
+        on_click=withdraw_explanation,
         args=(subject, one),
         help="Take it back, and its scores; both stay as history.",
     )
 
 
-def preferred(subject: Subject) -> str:
+def preferred_label(subject: PanelContext) -> str:
     """The label in force."""
     return subject.said.annotations.values_of_feature(subject.id).get("label", "")
 
@@ -137,7 +143,7 @@ def is_preferred(one: Explanation, chosen: str) -> bool:
     return bool(chosen) and normalize_label(one.text) == normalize_label(chosen)
 
 
-def provenance(one: Explanation) -> dict[str, Any]:
+def read_provenance(one: Explanation) -> dict[str, Any]:
     """What is known of where it is from; empty where it is no object."""
     told = parse_json(one.provenance)
     return told if isinstance(told, dict) else {}

@@ -3,15 +3,15 @@
 import streamlit as st
 
 from app import components, session
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.scores import judged, words
 from app.wording import count
 from feature_store.explanation_scores import ExplanationScore
 from feature_store.explanations import Explanation
 
-OPEN = "explanations_judged"
+OPEN_SCORE_KEY = "explanations_judged"
 """Of the session: the score whose wrong windows are shown."""
-HEADS = (
+SCORE_COLUMNS = (
     ("score", "", ""),
     ("measure", "", ""),
     ("value [95 %]", "number", "judgements of one document are not independent; see n"),
@@ -26,26 +26,30 @@ HEADS = (
     ("documents", "number", "that these windows are from"),
     ("judge", "", ""),
 )
-FAILED = ("failed", "number", "items without a usable answer; in no number")
+FAILED_COLUMN = ("failed", "number", "items without a usable answer; in no number")
 
 
-def draw(subject: Subject, one: Explanation, scores: list[ExplanationScore]) -> None:
+def draw_score_table(
+    subject: PanelContext, one: Explanation, scores: list[ExplanationScore]
+) -> None:
     """The table, and a button for the windows that the judge got wrong."""
     if not scores:
         st.caption("not scored yet")
         return
-    heads = [*HEADS, FAILED] if any(score.failed for score in scores) else HEADS
+    heads = (
+        [*SCORE_COLUMNS, FAILED_COLUMN] if any(score.failed for score in scores) else SCORE_COLUMNS
+    )
     columns = [dict(zip(("name", "kind", "hint"), head, strict=True)) for head in heads]
     data = {
         "ruled": False,
         "columns": columns,
-        "rows": [row(score, len(heads)) for score in scores],
+        "rows": [make_score_row(score, len(heads)) for score in scores],
     }
     components.rows(key=f"explanation_scores_{one.explanation}", data=data)
     shown = [score for score in scores if judged.possible(score) and score.n]
     if not shown:
         return
-    opened = st.session_state.get(OPEN)
+    opened = st.session_state.get(OPEN_SCORE_KEY)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("where the judge was wrong:", width="content")
         for score in shown:
@@ -55,7 +59,7 @@ def draw(subject: Subject, one: Explanation, scores: list[ExplanationScore]) -> 
                 session.literal(f"{score.scorer}{judge}") + (" ✓" if here else ""),
                 key=f"judged_open_{score.score}",
                 type="tertiary",
-                on_click=turn,
+                on_click=toggle_misjudged_windows,
                 args=(score.score,),
             )
     for score in shown:
@@ -63,7 +67,7 @@ def draw(subject: Subject, one: Explanation, scores: list[ExplanationScore]) -> 
             judged.draw(subject, score)
 
 
-def row(score: ExplanationScore, width: int) -> dict[str, object]:
+def make_score_row(score: ExplanationScore, width: int) -> dict[str, object]:
     """One score in so many cells; why there is no value stands under it."""
     known = {"borrowed": score.borrowed, "token": score.token, "constant": score.constant}
     cells = [
@@ -82,6 +86,8 @@ def row(score: ExplanationScore, width: int) -> dict[str, object]:
     return {"href": "", "target": None, "cells": cells[:width], "notes": [note] if note else []}
 
 
-def turn(score: int) -> None:
+def toggle_misjudged_windows(score: int) -> None:
     """Callback: show a score's windows; a second click puts them away."""
-    st.session_state[OPEN] = None if st.session_state.get(OPEN) == score else score
+    st.session_state[OPEN_SCORE_KEY] = (
+        None if st.session_state.get(OPEN_SCORE_KEY) == score else score
+    )

@@ -1,20 +1,22 @@
 """Every number that the harvest has of the feature."""
 
 from app import components
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, plural, share
 
 TITLE = "Facts"
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """Names, values, and in words what they are of."""
-    found = [{"name": name, "value": value, "hint": hint} for name, value, hint in facts(subject)]
+    found = [
+        {"name": name, "value": value, "hint": hint} for name, value, hint in list_facts(subject)
+    ]
     components.facts(key="feature_facts", data={"facts": found})
 
 
-def facts(subject: Subject) -> list[tuple[str, str, str]]:
+def list_facts(subject: PanelContext) -> list[tuple[str, str, str]]:
     """(name, value with unit, what it is)."""
     found, record = subject.facts, subject.place.file.record
     tokens, windows = plural(record.tokens, "token"), plural(record.windows, "window")

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app import components, pooling, session
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, share
 from feature_store import coactivation
@@ -12,8 +12,8 @@ from feature_store.records import FeatureId
 from feature_store.window_pool import MIN_TOGETHER
 
 TITLE = "Family"
-SHOWN = 8
-HEADS = [
+MAX_RELATIVES = 8
+RELATIVE_COLUMNS = [
     {"name": "feature", "kind": "", "hint": ""},
     {"name": "label", "kind": "", "hint": ""},
     {"name": "P(parent | child)", "kind": "number", "hint": "share of the child's tokens"},
@@ -22,23 +22,23 @@ HEADS = [
     {"name": "n", "kind": "number", "hint": "sampled tokens on which the child fires"},
     {"name": "promotes", "kind": "code", "hint": "the token it promotes most"},
 ]
-EMPTY = {
+NO_RELATIVES = {
     "parents": "None: nothing else fires on most of its tokens and on many others.",
     "children": "None: nothing else fires mostly inside it and on fewer tokens.",
 }
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """Parents and children, side by side."""
     pool = pooling.of(subject.place)
     n = len(pool.activations_of(subject.id.index)[0])
-    parents, children = coactivation.find_relatives(pool, subject.id.index, SHOWN)
+    parents, children = coactivation.find_relatives(pool, subject.id.index, MAX_RELATIVES)
     for side, name, found in zip(
         st.columns(2), ("parents", "children"), (parents, children), strict=True
     ):
         with side:
             st.markdown(f"**{name.capitalize()}**")
-            listing(subject, name, found)
+            draw_relatives(subject, name, found)
     st.caption(
         f"It fires on {count(n)} of {count(pool.n_tokens)} sampled tokens. A parent fires on at "
         f"least {share(coactivation.MIN_PARENT_SHARE)} of the child's tokens, at least "
@@ -49,17 +49,21 @@ def draw(subject: Subject) -> None:
     )
 
 
-def listing(subject: Subject, name: str, found: list[RelatedFeature]) -> None:
+def draw_relatives(subject: PanelContext, name: str, found: list[RelatedFeature]) -> None:
     """One side as a table of links."""
     if not found:
-        st.caption(EMPTY[name])
+        st.caption(NO_RELATIVES[name])
         return
     key = f"feature_{name}"
-    data = {"ruled": False, "columns": HEADS, "rows": [row(subject, one) for one in found]}
+    data = {
+        "ruled": False,
+        "columns": RELATIVE_COLUMNS,
+        "rows": [make_relative_row(subject, one) for one in found],
+    }
     components.rows(key=key, data=data, on_go_change=lambda: session.follow(key))
 
 
-def row(subject: Subject, one: RelatedFeature) -> dict[str, object]:
+def make_relative_row(subject: PanelContext, one: RelatedFeature) -> dict[str, object]:
     """One relative."""
     place = subject.place
     there = FeatureId(subject.id.dictionary, one.feature)

@@ -4,37 +4,41 @@ import streamlit as st
 
 from app import session
 from app.components import rows
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, signed
 from feature_store.phi_interval import phi_margin
 from feature_store.records import DictionaryInfo, FeatureId
 
 TITLE = "Neighbours"
-SHOWN = 6
-COMPARED = 3
+MAX_NEIGHBOURS = 6
+MAX_COMPARED = 3
 """Neighbours that a link takes to the Compare page."""
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """Two small tables of links."""
     facts = subject.facts
     near, together = st.columns(2)
     with near:
         cosines = list(zip(facts.nearest or [], facts.nearest_cosine or [], strict=True))
-        listing(subject, "nearest", ("nearest", "cosine", "cosine of the decoders"), cosines)
+        draw_neighbour_table(
+            subject, "nearest", ("nearest", "cosine", "cosine of the decoders"), cosines
+        )
     with together:
         phis = list(zip(facts.coactive or [], facts.coactive_phi or [], strict=True))
-        hint = f"correlation of firing (φ) over {phi_basis(subject.place.info)}"
-        listing(subject, "coactive", ("fires with", "φ", hint), phis)
+        hint = f"correlation of firing (φ) over {describe_phi_basis(subject.place.info)}"
+        draw_neighbour_table(subject, "coactive", ("fires with", "φ", hint), phis)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption(f"cosine of the decoders; φ over {phi_basis(subject.place.info)}")
+        st.caption(f"cosine of the decoders; φ over {describe_phi_basis(subject.place.info)}")
         for what, found in (("nearest", facts.nearest), ("co-active", facts.coactive)):
-            some = [FeatureId(subject.id.dictionary, index) for index in (found or [])[:COMPARED]]
-            side_by_side(subject, what, list(map(str, some)))
+            some = [
+                FeatureId(subject.id.dictionary, index) for index in (found or [])[:MAX_COMPARED]
+            ]
+            draw_compare_link(subject, what, list(map(str, some)))
 
 
-def phi_basis(info: DictionaryInfo) -> str:
+def describe_phi_basis(info: DictionaryInfo) -> str:
     """The tokens that φ was computed on, in words."""
     if info.coactive_rate >= 1:
         return f"all {count(info.coactive_tokens)} tokens"
@@ -43,7 +47,7 @@ def phi_basis(info: DictionaryInfo) -> str:
     return f"{count(info.coactive_tokens)} sampled tokens, ± half of its 95 % interval"
 
 
-def side_by_side(subject: Subject, what: str, others: list[str]) -> None:
+def draw_compare_link(subject: PanelContext, what: str, others: list[str]) -> None:
     """A link to the page that compares it with others."""
     if others:
         features = [str(subject.id), *others]
@@ -57,8 +61,8 @@ def side_by_side(subject: Subject, what: str, others: list[str]) -> None:
         )
 
 
-def listing(
-    subject: Subject, name: str, heads: tuple[str, str, str], found: list[tuple[int, float]]
+def draw_neighbour_table(
+    subject: PanelContext, name: str, heads: tuple[str, str, str], found: list[tuple[int, float]]
 ) -> None:
     """Features with one number each; the tokens that they promote say which is which."""
     key = f"feature_{name}"
@@ -70,12 +74,17 @@ def listing(
             {"name": measure, "kind": "number", "hint": hint},
             {"name": "promotes", "kind": "code", "hint": "the token it promotes most"},
         ],
-        "rows": [row(subject, name, index, value) for index, value in found[:SHOWN]],
+        "rows": [
+            make_neighbour_row(subject, name, index, value)
+            for index, value in found[:MAX_NEIGHBOURS]
+        ],
     }
     rows(key=key, data=data, on_go_change=lambda: session.follow(key))
 
 
-def row(subject: Subject, name: str, index: int, value: float) -> dict[str, object]:
+def make_neighbour_row(
+    subject: PanelContext, name: str, index: int, value: float
+) -> dict[str, object]:
     """One neighbour."""
     place, info = subject.place, subject.place.info
     query = place.at(index)

@@ -3,8 +3,8 @@
 import streamlit as st
 
 from app import components, live, session
-from app.panels import attention
-from app.panels.subject import Subject
+from app.panels import attention_sources
+from app.panels.panel_context import PanelContext
 from app.wording import count, signed
 from backend.engine_protocol import FeatureWeights, LargestEntries, NearestNeurons
 from feature_store.errors import InputError
@@ -13,47 +13,51 @@ TITLE = "Neurons & heads"
 
 
 @st.fragment
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """Lists from the weights alone; for hook_z the sources of a stored context under them."""
     try:
         engine = live.ready(subject.place.file, [subject.place.info.dictionary])
         if engine is None:
             return
         found = engine.weights(subject.id)
-        components.ranked(key="neuron_lists", data={"columns": columns(subject, found)})
+        components.ranked(key="neuron_lists", data={"columns": list_unit_columns(subject, found)})
         if found.decoder_heads is not None:
-            attention.draw(subject, engine, found.decoder_heads)
+            attention_sources.draw_source_tokens(subject, engine, found.decoder_heads)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
 
 
-def columns(subject: Subject, found: FeatureWeights) -> list[dict[str, object]]:
+def list_unit_columns(subject: PanelContext, found: FeatureWeights) -> list[dict[str, object]]:
     """Only what applies to this dictionary."""
     info = subject.place.info
     lists = []
     if found.decoder_heads is not None:
-        lists += [heads("Heads it reads", "encoder", found.encoder_heads)]
-        lists += [heads("Heads it writes", "decoder", found.decoder_heads)]
+        lists += [make_head_column("Heads it reads", "encoder", found.encoder_heads)]
+        lists += [make_head_column("Heads it writes", "decoder", found.decoder_heads)]
     lists += [
-        units(
+        make_dimension_column(
             "Reads",
             f"largest encoder weights at {', '.join(info.read_hooks)}",
             found.encoder,
             found,
         ),
-        units(
+        make_dimension_column(
             "Writes",
             f"largest decoder weights at {', '.join(info.write_hooks)}",
             found.decoder,
             found,
         ),
-        mlp("Neurons read alike", "input weights by cosine with the encoder", found.readers),
-        mlp("Neurons write alike", "output weights by cosine with the decoder", found.writers),
+        make_neuron_column(
+            "Neurons read alike", "input weights by cosine with the encoder", found.readers
+        ),
+        make_neuron_column(
+            "Neurons write alike", "output weights by cosine with the decoder", found.writers
+        ),
     ]
     return [one for one in lists if one]
 
 
-def heads(title: str, side: str, shares: list[float] | None) -> dict[str, object] | None:
+def make_head_column(title: str, side: str, shares: list[float] | None) -> dict[str, object] | None:
     """Each head's share of the norms of a direction's blocks."""
     if shares is None:
         return None
@@ -66,7 +70,7 @@ def heads(title: str, side: str, shares: list[float] | None) -> dict[str, object
     return {"title": title, "hint": hint, "rows": rows}
 
 
-def units(
+def make_dimension_column(
     title: str, hint: str, found: LargestEntries | None, weights: FeatureWeights
 ) -> dict[str, object] | None:
     """Dimensions of a hook point; at hook_z by head and dimension within it."""
@@ -77,19 +81,21 @@ def units(
     if weights.decoder_heads:
         d_head = found.n_entries // len(weights.decoder_heads)
         names = [f"head {index // d_head}, {index % d_head}" for index in found.index]
-    return {"title": title, "hint": of, "rows": rows(names, found)}
+    return {"title": title, "hint": of, "rows": make_unit_rows(names, found)}
 
 
-def mlp(title: str, hint: str, found: NearestNeurons | None) -> dict[str, object] | None:
+def make_neuron_column(
+    title: str, hint: str, found: NearestNeurons | None
+) -> dict[str, object] | None:
     """Neurons of one MLP."""
     if found is None:
         return None
     of = f"{hint}, of {count(found.nearest.n_entries)} in layer {found.layer}'s MLP"
     names = [f"neuron {index}" for index in found.nearest.index]
-    return {"title": title, "hint": of, "rows": rows(names, found.nearest)}
+    return {"title": title, "hint": of, "rows": make_unit_rows(names, found.nearest)}
 
 
-def rows(names: list[str], found: LargestEntries) -> list[dict[str, object]]:
+def make_unit_rows(names: list[str], found: LargestEntries) -> list[dict[str, object]]:
     """As the component takes them."""
     top = max((abs(value) for value in found.value), default=0.0) or 1.0
     return [

@@ -27,7 +27,7 @@ LONG = 60
 
 
 @dataclass(frozen=True)
-class Axis:
+class ScatterAxis:
     """One side of a scatter plot."""
 
     title: str
@@ -143,7 +143,12 @@ def steps(
 
 
 def scatter(
-    features: np.ndarray, texts: Sequence[str], x: Axis, y: Axis, colours: Palette, aside: str = ""
+    features: np.ndarray,
+    texts: Sequence[str],
+    x: ScatterAxis,
+    y: ScatterAxis,
+    colours: Palette,
+    aside: str = "",
 ) -> go.Figure:
     """A point a feature; dotted lines at chance. `aside` is written at the bottom right."""
     hover = [
@@ -195,12 +200,12 @@ def scatter(
     return figure
 
 
-def shown(axis: Axis, value: float) -> str:
+def shown(axis: ScatterAxis, value: float) -> str:
     """A coordinate as the hover says it."""
     return f"density {share(value)}" if axis.log else f"{axis.title} {words.decimal(value)}"
 
 
-def logged(axis: Axis) -> dict[str, Any]:
+def logged(axis: ScatterAxis) -> dict[str, Any]:
     """A log axis of shares, or nothing."""
     if not axis.log:
         return {}

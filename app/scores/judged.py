@@ -8,8 +8,8 @@ import streamlit as st
 from app import components, pooling, session
 from app.annotations import READ_PATIENCE_S
 from app.panels import contexts
-from app.panels.contexts import NEVER_ASKED
-from app.panels.subject import Subject
+from app.panels.contexts import DEFAULT_REQUEST
+from app.panels.panel_context import PanelContext
 from app.session import DOCUMENT
 from app.wording import count, plural
 from feature_store import score_storage, silent_windows
@@ -29,7 +29,7 @@ def possible(score: ExplanationScore) -> bool:
     return score.measure in MEASURES
 
 
-def draw(subject: Subject, score: ExplanationScore) -> None:
+def draw(subject: PanelContext, score: ExplanationScore) -> None:
     """Firing windows that were missed, silent ones that were taken for firing, and no answers."""
     if score.harvest != subject.place.file.record.id:
         st.caption(f"Scored on harvest {session.literal(score.harvest)}: open it to see windows.")
@@ -40,7 +40,7 @@ def draw(subject: Subject, score: ExplanationScore) -> None:
         st.markdown(f":yellow[{session.literal(str(error))}]")
         return
     key = f"judged_{score.score}"
-    asked = (st.session_state.get(key) or {}).get("asked") or NEVER_ASKED
+    asked = (st.session_state.get(key) or {}).get("asked") or DEFAULT_REQUEST
     found = groups(subject, items)
     if not found:
         st.caption(f"The judge was right about all {plural(len(items), 'window')}.")
@@ -48,7 +48,10 @@ def draw(subject: Subject, score: ExplanationScore) -> None:
     drawn = [
         {
             "name": name,
-            "sections": [section(subject, *one, contexts.whole(asked, name)) for one in sections],
+            "sections": [
+                section(subject, *one, contexts.wants_whole_sequences(asked, name))
+                for one in sections
+            ],
         }
         for name, sections in found.items()
     ]
@@ -60,7 +63,7 @@ def draw(subject: Subject, score: ExplanationScore) -> None:
     )
     if target := got.get("go"):
         sequence, position = map(int, target.split("-"))
-        st.switch_page(DOCUMENT, query_params=contexts.address(subject, sequence, position))
+        st.switch_page(DOCUMENT, query_params=contexts.document_query(subject, sequence, position))
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -72,7 +75,7 @@ def judged(score: int, store: str) -> list[dict[str, Any]]:
 
 
 def groups(
-    subject: Subject, items: Sequence[Item]
+    subject: PanelContext, items: Sequence[Item]
 ) -> dict[str, list[tuple[str, str, list[tuple[Item, Context]]]]]:
     """Name → sections (title, note, windows), by kind of window; none that are empty."""
     sides: dict[str, Callable[[Item], bool]] = {
@@ -113,7 +116,7 @@ def order(kind: str) -> tuple[int, int, str]:
     return (1, -int(tenth), kind) if tenth.isdecimal() else (2, 0, kind)
 
 
-def windows(subject: Subject) -> dict[tuple[int, int], Context]:
+def windows(subject: PanelContext) -> dict[tuple[int, int], Context]:
     """(sequence, start) → the stored window, firing or of the pool."""
     pool = pooling.of(subject.place).windows
     found = {
@@ -126,13 +129,13 @@ def windows(subject: Subject) -> dict[tuple[int, int], Context]:
 
 
 def section(
-    subject: Subject, kind: str, note: str, pairs: list[tuple[Item, Context]], whole: bool
+    subject: PanelContext, kind: str, note: str, pairs: list[tuple[Item, Context]], whole: bool
 ) -> dict[str, object]:
     """A section as the component takes it; where others have the split, what the judge said."""
     firing = bool(pairs) and pairs[0][0]["truth"] > 0
     rows = [context for _, context in pairs]
-    lines = [contexts.read(subject, context, whole, firing) for context in rows]
-    drawn = contexts.drawn(subject, lines, rows)
+    lines = [contexts.make_context_line(subject, context, whole, firing) for context in rows]
+    drawn = contexts.make_line_data(subject, lines, rows)
     for line, (item, _) in zip(drawn, pairs, strict=True):
         line["split"] = said(item)
     named = "strongest windows" if kind == "top" else kind if firing else f"silent: {kind}"

@@ -20,7 +20,7 @@ from feature_store.score_storage import NULL_LABELS
 
 
 @dataclass(frozen=True)
-class Line:
+class SeriesMeans:
     """A series in one line."""
 
     series: Series
@@ -40,12 +40,12 @@ class Line:
     failed: int
 
 
-def line(series: Series, shares: Mapping[int, float] | None = None) -> Line:
+def line(series: Series, shares: Mapping[int, float] | None = None) -> SeriesMeans:
     """The means of a series; `shares` of yes by the score's number."""
     bounds = SCORERS[series.scorer].bounds if series.scorer in SCORERS else (0.0, 1.0)
     wide = (bounds[0] - bounds[1], bounds[1] - bounds[0])
     own, numbers = series.value, series.numbers
-    return Line(
+    return SeriesMeans(
         series,
         mean_over_features(own, bounds),
         mean_over_features(numbers["hard"], bounds),

@@ -10,7 +10,7 @@ from app.jobs import watching
 from app.jobs.asking import Asking
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.scores import asked, whom, words
 from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE
 from feature_store.errors import InputError
@@ -20,7 +20,7 @@ from feature_store.permissions import is_costly_work_allowed
 JUDGES = {PATTERN_JUDGE: "patterns in the label", LLM_JUDGE: "a language model"}
 
 
-def offers(subject: Subject, *, explained: bool) -> None:
+def offers(subject: PanelContext, *, explained: bool) -> None:
     """The buttons, and how the last job of this feature stands."""
     if is_costly_work_allowed() and subject.said.writable:
         with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
@@ -31,7 +31,7 @@ def offers(subject: Subject, *, explained: bool) -> None:
     watching.problem()
 
 
-def explain_now(subject: Subject) -> None:
+def explain_now(subject: PanelContext) -> None:
     """Who explains, and the button."""
     table = asked.explainers()
     with st.container(width=330, gap="xxsmall"):
@@ -56,7 +56,7 @@ def explain_now(subject: Subject) -> None:
         )
 
 
-def score_now(subject: Subject) -> None:
+def score_now(subject: PanelContext) -> None:
     """Which scorers and judge, and the button."""
     with st.container(width=680, gap="xxsmall"):
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
@@ -87,7 +87,7 @@ def score_now(subject: Subject) -> None:
         )
 
 
-def address(subject: Subject) -> tuple[str, str, str]:
+def address(subject: PanelContext) -> tuple[str, str, str]:
     """Harvest, dictionary and feature as a job's arguments have them."""
     return subject.place.file.record.id, subject.id.dictionary, str(subject.id.index)
 
@@ -107,7 +107,7 @@ def with_asking(given: asked.Given, found: Asking) -> asked.Given:
     return replace(given, asking=found)
 
 
-def latest(subject: Subject) -> Job | None:
+def latest(subject: PanelContext) -> Job | None:
     """The job of this one feature that is at work, or the newest that ended."""
     harvest, dictionary, features = address(subject)
     mine = {"harvest": harvest, "dictionary": dictionary, "features": features}
@@ -116,7 +116,7 @@ def latest(subject: Subject) -> Job | None:
     return there[-1] if there else None
 
 
-def progress(subject: Subject) -> None:
+def progress(subject: PanelContext) -> None:
     """The bar while it works; afterwards a word only where something did not come out."""
     job = latest(subject)
     if job is None:
@@ -142,7 +142,7 @@ def outcome(job: Job) -> str:
     return ""
 
 
-def commands(subject: Subject) -> list[str]:
+def commands(subject: PanelContext) -> list[str]:
     """The same in a terminal."""
     harvest, dictionary, feature = address(subject)
     store = str(session.shown_store())

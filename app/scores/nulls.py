@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.scores import means, null_charts, read, tables, words
-from app.scores.means import Line
+from app.scores.means import SeriesMeans
 from app.scores.read import Series
 from app.wording import count
 from autointerp.scorers import SCORERS
@@ -36,7 +36,7 @@ class Beside:
     """One series against the same of a null dictionary."""
 
     null: str
-    line: Line
+    line: SeriesMeans
     other: Series | None
     """The null dictionary's; None where it has no such scores."""
     mean: Estimate | None
@@ -51,7 +51,7 @@ class Beside:
 
 
 def beside(
-    file: HarvestFile, dictionary: str, said: Annotations, lines: Sequence[Line]
+    file: HarvestFile, dictionary: str, said: Annotations, lines: Sequence[SeriesMeans]
 ) -> list[Beside]:
     """Every series against every null dictionary; empty where the harvest has none."""
     found = []

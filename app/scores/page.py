@@ -8,7 +8,7 @@ from app import components, session, theme
 from app.annotations import READ_PATIENCE_S, Said
 from app.jobs import watching
 from app.scores import alike, charts, means, null_charts, nulls, picks, plots, read, tables
-from app.scores.means import Line
+from app.scores.means import SeriesMeans
 from app.scores.read import Series
 from app.session import Place
 from app.wording import count, plural
@@ -72,7 +72,7 @@ def _series(_here: Place, _said: Said, stamp: tuple[object, ...]) -> list[Series
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _lines(_found: list[Series], dictionary: str, stamp: tuple[object, ...]) -> list[Line]:
+def _lines(_found: list[Series], dictionary: str, stamp: tuple[object, ...]) -> list[SeriesMeans]:
     shares = score_storage.read_yes_shares(
         session.store().catalog, dictionary, patience_s=READ_PATIENCE_S
     )
@@ -81,7 +81,7 @@ def _lines(_found: list[Series], dictionary: str, stamp: tuple[object, ...]) -> 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
 def _nulls(
-    _here: Place, _said: Said, _lines: list[Line], stamp: tuple[object, ...]
+    _here: Place, _said: Said, _lines: list[SeriesMeans], stamp: tuple[object, ...]
 ) -> list[nulls.Beside]:
     return nulls.beside(_here.file, _here.info.dictionary, _said.annotations, _lines)
 
@@ -116,7 +116,7 @@ def elsewhere(here: Place, said: Said) -> None:
             st.page_link(session.SCORES, label=session.literal(name), query_params=query)
 
 
-def summary(here: Place, lines: list[Line]) -> None:
+def summary(here: Place, lines: list[SeriesMeans]) -> None:
     """Means of all series; a click on an explainer shows its distributions."""
     judges = len({(line.series.by, line.series.scorer) for line in lines}) < len(lines)
     rows = []

@@ -5,7 +5,7 @@ import streamlit as st
 
 from app import session, theme
 from app.scores import charts, picks, words
-from app.scores.charts import Axis
+from app.scores.charts import ScatterAxis
 from app.scores.read import Series, matched
 from app.session import Place
 from app.wording import plural
@@ -44,7 +44,7 @@ def density(here: Place, mine: list[Series]) -> None:
     st.subheader("Score against density", anchor=False)
     one = first(mine, INPUT) or mine[0]
     kept = np.flatnonzero(one.valued & (one.numbers["density"] > 0))
-    across = Axis("density", one.numbers["density"][kept], log=True)
+    across = ScatterAxis("density", one.numbers["density"][kept], log=True)
     texts = [one.text[i] for i in kept.tolist()]
     drawn(here, "density", one.feature[kept], texts, (across, axis(one, one.value[kept])), "")
 
@@ -58,9 +58,9 @@ def first(mine: list[Series], scorers: tuple[str, ...]) -> Series | None:
     return None
 
 
-def axis(one: Series, values: np.ndarray) -> Axis:
+def axis(one: Series, values: np.ndarray) -> ScatterAxis:
     """A side of a plot for a series."""
-    return Axis(f"{one.name.lower()}, {one.measure}", values, words.chance(one.scorer))
+    return ScatterAxis(f"{one.name.lower()}, {one.measure}", values, words.chance(one.scorer))
 
 
 def drawn(
@@ -68,7 +68,7 @@ def drawn(
     key: str,
     features: np.ndarray,
     texts: list[str],
-    axes: tuple[Axis, Axis],
+    axes: tuple[ScatterAxis, ScatterAxis],
     aside: str,
 ) -> None:
     """The plot, and a way to what was boxed in it."""

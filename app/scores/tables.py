@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from app.scores import words
-from app.scores.means import Line
+from app.scores.means import SeriesMeans
 from app.scores.read import Series
 from app.wording import ABSENT, count, share
 from autointerp.statistics import MIN_JUDGEMENTS, Estimate
@@ -75,7 +75,7 @@ def row(cells: Cells, href: str = "", target: str | None = None, note: str = "")
     return {"href": href, "target": target, "cells": cells, "notes": [note] if note else []}
 
 
-def means(line: Line, judges: bool) -> Cells:
+def means(line: SeriesMeans, judges: bool) -> Cells:
     """A series in one line."""
     one = line.series
     judge = f" · {one.judge}" if judges and one.judge else ""

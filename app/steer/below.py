@@ -7,7 +7,7 @@ from app.experiments.files import written
 from app.session import Place
 from app.steer import kept, link
 from app.steer.link import Opened
-from app.steer.run import Run
+from app.steer.run import SteeringRun
 from feature_store.errors import InputError
 from feature_store.experiments import Experiment
 
@@ -18,9 +18,9 @@ PROBLEM = "steer_note_problem"
 def draw(place: Place) -> None:
     """A line under the columns."""
     one = link.shown()
-    if isinstance(one, Run) and one.done.is_set() and one.kept:
+    if isinstance(one, SteeringRun) and one.done.is_set() and one.kept:
         one = read(one.kept, one)
-    if isinstance(one, Run):
+    if isinstance(one, SteeringRun):
         if one.unkept:
             st.caption(session.literal(f"Not kept: {one.unkept}"))
         return
@@ -36,7 +36,7 @@ def draw(place: Place) -> None:
         st.markdown(f":orange[{session.literal(said)}]")
 
 
-def read(name: str, run: Run) -> Opened | Run:
+def read(name: str, run: SteeringRun) -> Opened | SteeringRun:
     """The kept run, from the catalog; the run itself while the catalog cannot be read."""
     try:
         return Opened(kept.experiments().open(name), run.setting)

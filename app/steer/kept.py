@@ -11,7 +11,7 @@ from feature_store.experiments import Experiment, Experiments
 from feature_store.harvest_reader import HarvestFile
 
 if TYPE_CHECKING:
-    from app.steer.run import Run
+    from app.steer.run import SteeringRun
 
 KINDS = ("steer", "sweep", "examples", "contrast")
 """Kinds of experiments that this page opens."""
@@ -22,11 +22,11 @@ def experiments() -> Experiments:
     return Experiments(session.store().catalog)
 
 
-def keeper(file: HarvestFile) -> Callable[["Run"], str]:
+def keeper(file: HarvestFile) -> Callable[["SteeringRun"], str]:
     """A function that keeps a run of this harvest, for the run's own thread."""
     store = session.store()
 
-    def kept(run: "Run") -> str:
+    def kept(run: "SteeringRun") -> str:
         return keep(
             store,
             "steer",

@@ -9,7 +9,7 @@ from app import chatting, session, steering
 from app.experiments.words import TABS
 from app.session import Place
 from app.steer import kept
-from app.steer.run import Run
+from app.steer.run import SteeringRun
 from app.steering import USUAL, Setting
 from backend.interventions.records import Edit, EditBasis
 from feature_store.errors import InputError
@@ -34,15 +34,15 @@ class Opened:
     setting: Setting
 
 
-def shown() -> Run | Opened | None:
+def shown() -> SteeringRun | Opened | None:
     """The run whose texts the page shows."""
     return st.session_state.get(SHOWN)
 
 
-def show(one: Run | Opened | None) -> None:
+def show(one: SteeringRun | Opened | None) -> None:
     """Put another run's texts onto the page; the one before is let go."""
     last = shown()
-    if isinstance(last, Run) and last is not one:
+    if isinstance(last, SteeringRun) and last is not one:
         last.stop()
     st.session_state[SHOWN] = one
 

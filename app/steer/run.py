@@ -25,7 +25,7 @@ SILENCE_S = 8.0
 REMEMBERED = 64
 
 
-class Run:
+class SteeringRun:
     """One run. `keep` is called once when a text is whole, and gives the id it is kept under."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Run:
         engine: "LocalEngine",
         setting: Setting,
         ticket: "QueueTicket",
-        keep: Callable[["Run"], str],
+        keep: Callable[["SteeringRun"], str],
     ) -> None:
         self.name = secrets.token_urlsafe(12)
         self.engine: LocalEngine | None = engine
@@ -139,14 +139,14 @@ def line() -> "VisitorQueue":
     return VisitorQueue(GenerationLimits(silence=SILENCE_S))
 
 
-def begin(engine: Engine, setting: Setting, keep: Callable[[Run], str]) -> Run:
+def begin(engine: Engine, setting: Setting, keep: Callable[[SteeringRun], str]) -> SteeringRun:
     """Start a run; InputError, before anything is computed, for what cannot be."""
     from backend.engine import LocalEngine
 
     assert isinstance(engine, LocalEngine), "texts are generated in this process"
     start, queue = started(engine, setting), line()
     queue.limits.check(start, setting.sampling)
-    run = Run(engine, setting, queue.join(), keep)
+    run = SteeringRun(engine, setting, queue.join(), keep)
     RUNS.put(run)
     threading.Thread(target=run.compute, daemon=True, name=f"steer {run.name}").start()
     return run
@@ -167,9 +167,9 @@ class Runs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: OrderedDict[str, Run] = OrderedDict()
+        self._runs: OrderedDict[str, SteeringRun] = OrderedDict()
 
-    def put(self, run: Run) -> None:
+    def put(self, run: SteeringRun) -> None:
         """Remember a run; the oldest finished ones are let go."""
         with self._lock:
             self._runs[run.name] = run
@@ -178,7 +178,7 @@ class Runs:
                     break
                 del self._runs[name]
 
-    def get(self, name: str) -> Run | None:
+    def get(self, name: str) -> SteeringRun | None:
         """The run of that name."""
         with self._lock:
             return self._runs.get(name)

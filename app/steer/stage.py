@@ -10,7 +10,7 @@ from app.steer import kept, link
 from app.steer.link import Opened
 from app.steer.next_tokens import attempt
 from app.steer.picking import described
-from app.steer.run import Run, begin, feet, started
+from app.steer.run import SteeringRun, begin, feet, started
 from app.steering import Setting
 from app.wording import measure, plural
 from backend.engine_protocol import Engine
@@ -28,7 +28,7 @@ STEERED = {
 def buttons() -> None:
     """Run and stop."""
     one = link.shown()
-    going = isinstance(one, Run) and not one.done.is_set()
+    going = isinstance(one, SteeringRun) and not one.done.is_set()
     st.button("run ▶", key="steer_run", type="primary", on_click=want)
     st.button(
         "stop ■", key="steer_stop", disabled=not going, on_click=halt, help="Ends the computation."
@@ -45,7 +45,7 @@ def want() -> None:
 def halt() -> None:
     """Callback: stop what is running."""
     one = link.shown()
-    if isinstance(one, Run):
+    if isinstance(one, SteeringRun):
         one.stop()
 
 
@@ -139,12 +139,12 @@ def next_step() -> str:
     return f"{todo[0].upper()}{todo[1:]}: default and steered text appear here."
 
 
-def data_of(one: Run | Opened, place: Place, said: annotations.Said) -> dict[str, Any]:
+def data_of(one: SteeringRun | Opened, place: Place, said: annotations.Said) -> dict[str, Any]:
     """What the component draws: the story, or where to listen to it."""
     chosen = (st.session_state.get(STAGE) or {}).get("at")
     features = [about(feature, one.setting, place, said) for feature in one.setting.watched]
     data: dict[str, Any] = {
-        "name": one.name if isinstance(one, Run) else one.experiment.id,
+        "name": one.name if isinstance(one, SteeringRun) else one.experiment.id,
         "features": features,
         "note": DEFAULT_NOTE,
         "series": STEERED,
@@ -152,9 +152,9 @@ def data_of(one: Run | Opened, place: Place, said: annotations.Said) -> dict[str
         "message": None,
         "table": None,
     }
-    if isinstance(one, Run) and not one.done.is_set():
+    if isinstance(one, SteeringRun) and not one.done.is_set():
         data["listen"] = f"api/runs/{one.name}"
-    elif isinstance(one, Run):
+    elif isinstance(one, SteeringRun):
         data["message"] = one.message({})
     else:
         state = {"said": "", "error": "", "done": True}
@@ -168,7 +168,9 @@ def data_of(one: Run | Opened, place: Place, said: annotations.Said) -> dict[str
     return data
 
 
-def next_table(one: Run | Opened, place: Place, chosen: dict[str, Any]) -> dict[str, Any] | None:
+def next_table(
+    one: SteeringRun | Opened, place: Place, chosen: dict[str, Any]
+) -> dict[str, Any] | None:
     """The next-token table at the chosen token; a word while the model is loading."""
     try:
         engine = live.at_hand(place.file)
@@ -176,7 +178,7 @@ def next_table(one: Run | Opened, place: Place, chosen: dict[str, Any]) -> dict[
         return {"error": str(error)}
     if engine is None:
         return {"error": "The model is loading: click again in some seconds."}
-    story = one.story.data if isinstance(one, Run) else dict(one.experiment.result)
+    story = one.story.data if isinstance(one, SteeringRun) else dict(one.experiment.result)
     record = place.file.record
     return attempt(engine, one.setting, record.model_hash, story, chosen, place.file.vocabulary)
 

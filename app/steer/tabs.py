@@ -6,15 +6,15 @@ import streamlit as st
 
 from app.steer.link import MORE
 from app.steer_more import direction, dose, examples
-from app.steering import Subject
+from app.steering import SteeringTabContext
 
-TABS: dict[str, Callable[[Subject], None]] = {
+TABS: dict[str, Callable[[SteeringTabContext], None]] = {
     one.TITLE: one.draw for one in (dose, examples, direction)
 }
 """A line for each; `steering.add` and `steering.put` change the page's edits, in callbacks."""
 
 
-def draw_more(subject: Subject) -> None:
+def draw_more(subject: SteeringTabContext) -> None:
     """The tabs; which is open stands in the URL as `more`."""
     if not TABS:
         return

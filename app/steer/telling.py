@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from app.steer.run import RUNS, Run
+from app.steer.run import RUNS, SteeringRun
 from feature_store.strict_json import dump_json
 
 PATH = "/api/runs/{name}"
@@ -30,7 +30,7 @@ async def listen(request: Request) -> Response:
     return StreamingResponse(messages(run), media_type="text/event-stream", headers=headers)
 
 
-async def messages(run: Run) -> AsyncIterator[str]:
+async def messages(run: SteeringRun) -> AsyncIterator[str]:
     """Each what is new, as JSON."""
     seen: dict = {}
     last: tuple | None = None

@@ -10,7 +10,7 @@ from app import live, session
 from app.costly import draw_costly_button
 from app.steer import link
 from app.steer_more import pushes, task
-from app.steering import Subject
+from app.steering import SteeringTabContext
 from app.wording import ABSENT, measure, plural, signed
 from backend.interventions.records import Edit, SteeringVector
 from feature_store.harvest_reader import HarvestFile
@@ -20,7 +20,7 @@ TITLE = "contrast direction"
 TASK, WANTED = "direction_task", task.Wanted("direction")
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: SteeringTabContext) -> None:
     """The tab."""
     info = subject.place.info
     st.caption(
@@ -45,7 +45,7 @@ def draw(subject: Subject) -> None:
     results(subject)
 
 
-def begin(subject: Subject, engine: Any) -> None:
+def begin(subject: SteeringTabContext, engine: Any) -> None:
     """Start what the fields say. InputError for what cannot be."""
     state = st.session_state
     given = {
@@ -93,7 +93,7 @@ def answer(
     }
 
 
-def results(subject: Subject) -> None:
+def results(subject: SteeringTabContext) -> None:
     """What was just found, else what the link opened."""
     done, other = task.watch(TASK), link.opened_below()
     if other is not None and other.kind == "contrast":
@@ -107,7 +107,7 @@ def results(subject: Subject) -> None:
         task.foot(done, TITLE)
 
 
-def show(subject: Subject, result: task.Plain) -> None:
+def show(subject: SteeringTabContext, result: task.Plain) -> None:
     """The vector and the features, and the buttons that steer by them."""
     a, b = result["n"]
     of_stream = measure(result["length"] / result["norm"], 2) if result["norm"] else ABSENT

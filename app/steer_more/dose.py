@@ -13,7 +13,7 @@ from app.steer import link
 from app.steer_more import judging, sweeping, task
 from app.steer_more.sweeping import Sweep
 from app.steer_more.task import Task
-from app.steering import Subject
+from app.steering import SteeringTabContext
 from app.time_estimates import count_tokens_roughly, draw_estimate
 from app.wording import count, measure, plural
 from backend.generation.steering_request import SteeringRequest
@@ -29,7 +29,7 @@ SAMPLES = 3
 FIND_SEEDS = 4
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: SteeringTabContext) -> None:
     """The tab."""
     opened = link.opened_below()
     if not subject.setting.edits and not (opened and opened.kind == "sweep"):
@@ -44,7 +44,7 @@ def draw(subject: Subject) -> None:
     results(subject)
 
 
-def fields(subject: Subject) -> Sweep:
+def fields(subject: SteeringTabContext) -> Sweep:
     """What a sweep is asked."""
     edits = subject.setting.edits
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -75,7 +75,7 @@ def fields(subject: Subject) -> Sweep:
     return Sweep(strengths=sweeping.spaced(low, high, n), seeds=seeds, swept=swept, **more)
 
 
-def choices(subject: Subject, edit: Edit, key: str) -> dict[str, Any]:
+def choices(subject: SteeringTabContext, edit: Edit, key: str) -> dict[str, Any]:
     """What is read in the texts, and what they are compared with."""
     watched = [str(f) for f in (*edit.features, *subject.setting.watched)]
     concept = st.selectbox(
@@ -118,7 +118,7 @@ def choices(subject: Subject, edit: Edit, key: str) -> dict[str, Any]:
     }
 
 
-def buttons(subject: Subject, sweep: Sweep) -> None:
+def buttons(subject: SteeringTabContext, sweep: Sweep) -> None:
     """Sweep, or find one strength."""
     new = subject.setting.sampling.max_new
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -146,7 +146,7 @@ def buttons(subject: Subject, sweep: Sweep) -> None:
         st.caption("Frozen layers are not part of a sweep: here everything moves.")
 
 
-def begin(subject: Subject, engine: Any, sweep: Sweep, kl: float | None = None) -> None:
+def begin(subject: SteeringTabContext, engine: Any, sweep: Sweep, kl: float | None = None) -> None:
     """Start a sweep; with `kl`, the search for its strength. InputError for what cannot be."""
     asked = subject.setting.asked(bos=engine.bos is not None)
     sweeping.check(asked, sweep)
@@ -157,7 +157,7 @@ def begin(subject: Subject, engine: Any, sweep: Sweep, kl: float | None = None) 
     run(subject, engine, asked, sweep)
 
 
-def run(subject: Subject, engine: Any, asked: SteeringRequest, sweep: Sweep) -> None:
+def run(subject: SteeringTabContext, engine: Any, asked: SteeringRequest, sweep: Sweep) -> None:
     """Start a sweep; InputError for what can be seen before it."""
     sweeping.ask_of(engine, subject.place.file, asked, sweep).check()
     wanted, file = sweeping.request(asked, sweep), subject.place.file
@@ -199,7 +199,7 @@ def find(
     return {"strength": found.strength, "reached": found.reached, "note": found.note}
 
 
-def reached(subject: Subject, done: Task) -> None:
+def reached(subject: SteeringTabContext, done: Task) -> None:
     """What bisection found, and the way to use it."""
     assert done.result is not None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -223,7 +223,7 @@ def use(swept: int, strength: float) -> None:
         steering.put(edits)
 
 
-def results(subject: Subject) -> None:
+def results(subject: SteeringTabContext) -> None:
     """The sweep that was just run, else the one that the link opened."""
     done = task.watch(TASK)
     other = link.opened_below()
@@ -248,7 +248,9 @@ def results(subject: Subject) -> None:
         task.foot(done, TITLE)
 
 
-def shown(subject: Subject, request: task.Plain, result: task.Plain, experiment: str) -> None:
+def shown(
+    subject: SteeringTabContext, request: task.Plain, result: task.Plain, experiment: str
+) -> None:
     """A sweep, and what a language model says of its texts."""
     request, result = judging.latest(request, result)
     show(request, result)

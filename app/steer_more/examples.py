@@ -10,7 +10,7 @@ from app import live, session
 from app.costly import draw_costly_button
 from app.steer import link
 from app.steer_more import pushes, task
-from app.steering import Subject
+from app.steering import SteeringTabContext
 from app.wording import count, measure, plural, share, signed
 from backend.generation.steering_request import SteeringRequest
 from backend.interventions.records import Edit
@@ -23,7 +23,7 @@ USUAL = {"examples_m": 5, "examples_penalty": 0.3}
 TASK, WANTED = "examples_task", task.Wanted("examples")
 
 
-def draw(subject: Subject) -> None:
+def draw(subject: SteeringTabContext) -> None:
     """The tab."""
     st.caption(
         "A few texts that the model should write behind the prompt, one a line. Features are "
@@ -64,7 +64,7 @@ def draw(subject: Subject) -> None:
     results(subject)
 
 
-def begin(subject: Subject, engine: Any) -> None:
+def begin(subject: SteeringTabContext, engine: Any) -> None:
     """Start what the fields say. InputError for what cannot be."""
     state = st.session_state
     given = {
@@ -151,7 +151,7 @@ def tokens(
     return start, tuple(tuple(tokenize_continuation(tokenizer, prompt, line)) for line in joined)
 
 
-def results(subject: Subject) -> None:
+def results(subject: SteeringTabContext) -> None:
     """What was just found, else what the link opened."""
     done, other = task.watch(TASK), link.opened_below()
     if other is not None and other.kind == "examples":
@@ -165,7 +165,7 @@ def results(subject: Subject) -> None:
         task.foot(done, TITLE)
 
 
-def show(subject: Subject, request: task.Plain, result: task.Plain) -> None:
+def show(subject: SteeringTabContext, request: task.Plain, result: task.Plain) -> None:
     """The features, and what they do to the loss."""
     found = result["pushes"]
     given = request["examples"]

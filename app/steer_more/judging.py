@@ -19,7 +19,7 @@ from app.costly import draw_costly_button
 from app.steer import kept
 from app.steer_more import sweeping, task
 from app.steer_more.task import Plain, Task
-from app.steering import Subject
+from app.steering import SteeringTabContext
 from app.wording import count, measure, plural
 from autointerp import steering_judge
 from autointerp.llm import CallLog, LlmServer, RequestFailure, load_servers, open_asker
@@ -132,7 +132,7 @@ def unjudged(result: Plain) -> dict[str, Any]:
     }
 
 
-def draw(subject: Subject, request: Plain, result: Plain, experiment: str) -> None:
+def draw(subject: SteeringTabContext, request: Plain, result: Plain, experiment: str) -> None:
     """Under a sweep's figure: what was judged, or the way to it. `experiment`: the sweep's id, if
     it is kept."""
     if "judge" in result:
@@ -146,7 +146,7 @@ def draw(subject: Subject, request: Plain, result: Plain, experiment: str) -> No
             st.markdown(f":orange[{session.literal(said)}]")
 
 
-def form(subject: Subject, request: Plain, result: Plain) -> None:
+def form(subject: SteeringTabContext, request: Plain, result: Plain) -> None:
     """Whom to ask about what."""
     try:
         known = load_servers()
@@ -190,7 +190,7 @@ def form(subject: Subject, request: Plain, result: Plain) -> None:
     )
 
 
-def label_of(subject: Subject, feature: str) -> str:
+def label_of(subject: SteeringTabContext, feature: str) -> str:
     """What the feature is called, else what it was explained as."""
     if not feature:
         return ""

@@ -6,13 +6,16 @@ import streamlit as st
 
 from app import components, session, steering
 from app.steer.picking import described
-from app.steering import Subject
+from app.steering import SteeringTabContext
 from backend.interventions.records import Edit
 from feature_store.records import FeatureId
 
 
 def table(
-    key: str, subject: Subject, features: Sequence[str], columns: Mapping[str, Sequence[str]]
+    key: str,
+    subject: SteeringTabContext,
+    features: Sequence[str],
+    columns: Mapping[str, Sequence[str]],
 ) -> None:
     """A row for each feature: its number, what it is called, and the columns; a click opens it."""
     file = subject.place.file

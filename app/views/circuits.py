@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import frame, session
 from app.circuits import fields, form, opened, page, shelf, taking
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 
 place = session.place()
 frame.sidebar(place)
@@ -20,7 +20,7 @@ with st.container(horizontal=True, gap="medium", vertical_alignment="center"):
                 "Change and run again",
                 type="tertiary",
                 on_click=page.again,
-                args=(place.query, Asked.from_json(found.experiment.request)),
+                args=(place.query, CircuitRequest.from_json(found.experiment.request)),
             )
 if found is not None:
     page.draw(place, found)

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import annotations, comparison, components, frame, pooling, session, wanted
 from app.comparison import MOST, WINDOWS, Window
-from app.panels.contexts import NEVER_ASKED, whole
+from app.panels.contexts import DEFAULT_REQUEST, wants_whole_sequences
 from app.session import DOCUMENT, FEATURE, Place
 from app.tokens import visible
 from app.wording import ABSENT, count, measure, plural, share, signed
@@ -174,13 +174,16 @@ def pairs(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None:
 
 def shared(place: Place, chosen: list[FeatureId], engine: Engine | None) -> None:
     """Contexts under every feature at once: found by chance, and read again by the model."""
-    asked = (st.session_state.get(SHARED) or {}).get("asked") or NEVER_ASKED
+    asked = (st.session_state.get(SHARED) or {}).get("asked") or DEFAULT_REQUEST
     found = comparison.together(place.file, chosen)
     views = {"fire together": found[:WINDOWS]}
     if engine is not None:
         views["strongest of each"] = comparison.reread(place.file, chosen, engine)
     groups = [
-        {"name": title, "sections": [section(place, w, whole(asked, title)) for w in windows]}
+        {
+            "name": title,
+            "sections": [section(place, w, wants_whole_sequences(asked, title)) for w in windows],
+        }
         for title, windows in views.items()
         if windows
     ]

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import export, frame, live, session
 from app.contrast import inputs, results
-from app.contrast.running import Asked, Run, python_lines
+from app.contrast.running import ContrastQuestion, ContrastRun, python_lines
 from app.session import Place
 from feature_store.errors import InputError
 
@@ -14,12 +14,12 @@ PROMPTLY_S = 0.8
 """Small comparisons answer within this: then nothing flickers."""
 
 
-def compare(place: Place, asked: Asked) -> None:
+def compare(place: Place, asked: ContrastQuestion) -> None:
     """Start what was asked, in place of what is at work."""
     engine = live.engine(place.file)
     if held := st.session_state.get(RUN):
         held[1].cancel()
-    st.session_state[RUN] = ((place.file.record.id, asked), Run(engine, asked))
+    st.session_state[RUN] = ((place.file.record.id, asked), ContrastRun(engine, asked))
     st.session_state.pop(inputs.GO, None)
     if not inputs.link(asked):
         st.session_state["contrast_unlinked"] = True
@@ -27,7 +27,7 @@ def compare(place: Place, asked: Asked) -> None:
         st.session_state.pop("contrast_unlinked", None)
 
 
-def outcome(place: Place, now: Asked | None) -> None:
+def outcome(place: Place, now: ContrastQuestion | None) -> None:
     """The answer at hand, or that it is under way."""
     held = st.session_state.get(RUN)
     if held is None or held[0][0] != place.file.record.id:
@@ -52,7 +52,7 @@ def outcome(place: Place, now: Asked | None) -> None:
 
 
 @st.fragment(run_every=0.4)
-def under_way(run: Run) -> None:
+def under_way(run: ContrastRun) -> None:
     """How far it is, and a way to stop it; the page comes back when it ends."""
     if run.wait(0):
         st.rerun()

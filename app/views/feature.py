@@ -3,11 +3,11 @@
 import streamlit as st
 
 from app import annotations, frame, session, sheet
-from app.panels import PANELS, heading, notes
-from app.panels.subject import Subject
+from app.panels import PANELS, feature_heading, notes
+from app.panels.panel_context import PanelContext
 
 
-def whole(subject: Subject) -> None:
+def whole(subject: PanelContext) -> None:
     """Two columns, and a row of tabs under them."""
     with st.container(key="feature_body"):
         left, right = st.columns([12, 7], gap="medium")
@@ -19,7 +19,7 @@ def whole(subject: Subject) -> None:
     below(subject)
 
 
-def below(subject: Subject) -> None:
+def below(subject: PanelContext) -> None:
     """The panels under the fold; which is open stands in the URL as `tab`."""
     titles = {panel.TITLE: panel for panel in PANELS["below"]}
     tabs = st.tabs(
@@ -31,9 +31,9 @@ def below(subject: Subject) -> None:
                 panel.draw(subject)
 
 
-def dead(subject: Subject) -> None:
+def dead(subject: PanelContext) -> None:
     """A feature that never fired: the sentence, and what people said of it."""
-    heading.draw_dead(subject)
+    feature_heading.draw_dead_feature(subject)
     with st.container(gap="xxsmall", key=f"panel_{notes.TITLE}", width=480):
         st.subheader(notes.TITLE, anchor=False)
         notes.draw(subject)
@@ -42,8 +42,8 @@ def dead(subject: Subject) -> None:
 place, feature = session.feature()
 frame.sidebar(place)
 bar = frame.bar(place)
-found = Subject.read(place, feature, annotations.read())
+found = PanelContext.read(place, feature, annotations.read())
 with bar:
     sheet.take_away(found)
-heading.draw(found)
+feature_heading.draw_heading(found)
 whole(found) if found.facts.n_active else dead(found)

@@ -23,4 +23,4 @@ with buttons:
 stage.draw(place, said)
 below.draw(place)
 link.leave()
-draw_more(steering.Subject(place, said, steering.setting()))
+draw_more(steering.SteeringTabContext(place, said, steering.setting()))

@@ -1,6 +1,6 @@
 """The methods that find circuits: one file each, one line here.
 
-A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, an `Asked`, and a function that
+A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, a `CircuitRequest`, and a function that
 hears (done, total, note) and may raise to stop. It is imported where a model runs. With `proof` it
 has `prove`, too.
 """

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods.reading import target_of, text_of
 from app.circuits.running import Tell
 from backend.circuits.records import Circuit
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 
-def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+def run(engine: "LocalEngine", asked: CircuitRequest, tell: Tell) -> Circuit:
     """The likeliest next tokens together where no target is named."""
     from backend.circuits.attribution_graph_circuit import find_attribution_circuit
 
@@ -28,7 +28,7 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     )
 
 
-def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
+def prove(engine: "LocalEngine", asked: CircuitRequest, circuit: Circuit, tell: Tell) -> Circuit:
     """Its nodes run for real."""
     from backend.circuits.single_prompt_faithfulness import measure_single_prompt_faithfulness
 

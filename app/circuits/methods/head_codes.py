@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods.reading import text_of
 from app.circuits.running import Tell
 from backend.ablation.ablation_requests import PromptCase
@@ -31,7 +31,7 @@ GIVEN = (
 )
 
 
-def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+def run(engine: "LocalEngine", asked: CircuitRequest, tell: Tell) -> Circuit:
     """Prompts are the positive examples; beside each stands one in which the behaviour is not
     possible."""
     from backend.circuits.head_codes import build_head_codes_circuit
@@ -47,7 +47,7 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     return replace(found, notes=(*found.notes, note))
 
 
-def examples_of(asked: Asked) -> tuple[list[PromptCase], list[PromptCase], str]:
+def examples_of(asked: CircuitRequest) -> tuple[list[PromptCase], list[PromptCase], str]:
     """Positive and negative ones, and what the negatives are. InputError where there are none."""
     n = min(asked.n_prompts, EXAMPLES)
     if asked.task in COUNTEREXAMPLE_TASKS:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from backend.ablation.ablation_requests import PromptCase
 from backend.engine_protocol import TokenizedText
 
@@ -18,7 +18,9 @@ def text_of(engine: "LocalEngine", case: PromptCase) -> TokenizedText:
     return engine.text(list(case.tokens[: last + 1]))
 
 
-def target_of(engine: "LocalEngine", asked: Asked, case: PromptCase) -> tuple[list[int], list[int]]:
+def target_of(
+    engine: "LocalEngine", asked: CircuitRequest, case: PromptCase
+) -> tuple[list[int], list[int]]:
     """Ids of the answers and of what they are compared with; none where none are named."""
     from backend.attribution.target_metric import tokenize_single_token_answer
 

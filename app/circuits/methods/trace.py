@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods.reading import target_of, text_of
 from app.circuits.running import Tell
 from app.circuits.starts import FeatureAt, ScoreAt, parse
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 
-def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+def run(engine: "LocalEngine", asked: CircuitRequest, tell: Tell) -> Circuit:
     """Down to features of earlier modules; the likeliest next token where nothing is named."""
     from backend.circuits.patch_free_tracing import select_cut_dictionaries, trace_to_sources
 
@@ -33,7 +33,7 @@ def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
     )
 
 
-def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> Circuit:
+def prove(engine: "LocalEngine", asked: CircuitRequest, circuit: Circuit, tell: Tell) -> Circuit:
     """Nodes behind a next token, run for real; of other starts no share is told."""
     from backend.circuits.patch_free_tracing import LogitStart
     from backend.circuits.single_prompt_faithfulness import measure_single_prompt_faithfulness
@@ -47,7 +47,7 @@ def prove(engine: "LocalEngine", asked: Asked, circuit: Circuit, tell: Tell) -> 
     )
 
 
-def start_of(engine: "LocalEngine", asked: Asked, text: TokenizedText) -> "TraceStart":
+def start_of(engine: "LocalEngine", asked: CircuitRequest, text: TokenizedText) -> "TraceStart":
     """As the tracer takes it."""
     from backend.circuits.patch_free_tracing import AttentionScoreStart, FeatureStart, LogitStart
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from app.circuits.asked import Asked
+from app.circuits.asked import CircuitRequest
 from app.circuits.methods.reading import text_of
 from app.circuits.methods.trace import prove, start_of
 from app.circuits.running import Tell
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 
-def run(engine: "LocalEngine", asked: Asked, tell: Tell) -> Circuit:
+def run(engine: "LocalEngine", asked: CircuitRequest, tell: Tell) -> Circuit:
     """Through transcoders and heads; the likeliest next token where nothing is named."""
     from backend.circuits.patch_free_tracing import AttentionScoreStart
     from backend.circuits.weight_paths_circuit import build_weight_paths_circuit

@@ -4,25 +4,25 @@ import numpy as np
 import streamlit as st
 
 from app import components
-from app.panels.effect import strongest
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
+from app.panels.removal_effect import select_strongest_contexts
 from app.tokens import visible
 from app.wording import measure
 from backend.engine_protocol import DirectFeatureAttribution, Engine
 
-CHOSEN = "attention_context"
+CONTEXT_KEY = "attention_context"
 
 
-def draw(subject: Subject, engine: Engine, shares: list[float]) -> None:
+def draw_source_tokens(subject: PanelContext, engine: Engine, shares: list[float]) -> None:
     """Where the activation at a context's peak comes from. InputError where that is not defined."""
-    contexts = strongest(subject.contexts)
+    contexts = select_strongest_contexts(subject.contexts)
     number = st.segmented_control(
         "Source tokens in a strong context",
         range(len(contexts)),
         default=0,
         required=True,
         format_func=lambda i: measure(contexts[i].value),
-        key=f"{CHOSEN}_{subject.id}",
+        key=f"{CONTEXT_KEY}_{subject.id}",
     )
     context = contexts[number or 0]
     tokens = subject.place.file.sequences.tokens(context.sequence)
@@ -33,12 +33,13 @@ def draw(subject: Subject, engine: Engine, shares: list[float]) -> None:
         "with the attention patterns held fixed: the parts and the bias add up to it."
     )
     components.sources(
-        key="attention_sources", data=data(subject, tokens[: context.peak + 1], found, shares)
+        key="attention_sources",
+        data=make_source_data(subject, tokens[: context.peak + 1], found, shares),
     )
 
 
-def data(
-    subject: Subject, ids: np.ndarray, found: DirectFeatureAttribution, shares: list[float]
+def make_source_data(
+    subject: PanelContext, ids: np.ndarray, found: DirectFeatureAttribution, shares: list[float]
 ) -> dict[str, object]:
     """As the component takes it; numbers short enough to travel."""
     texts = subject.place.file.vocabulary.display(ids)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import components, live, session
 from app.annotations import READ_PATIENCE_S, WRITE_PATIENCE_S
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import ABSENT, measure, plural, signed
 from feature_store import removal_effects
@@ -15,22 +15,22 @@ from feature_store.records import Context
 from feature_store.removal_effects import RemovalEffect
 
 TITLE = "Effect of removing it"
-SHOWN = 10
+MAX_CONTEXTS = 10
 """Contexts measured: the strongest, each from a document of its own."""
-BEFORE = 7
+TOKENS_BEFORE_PEAK = 7
 """Tokens shown in front of the peak."""
-MOVES = 5
-SMALL = 1e-4
+MAX_CHANGED_TOKENS = 5
+SMALL_NATS = 1e-4
 """Nats: a smaller difference of one context is as good as none."""
-Found = dict[tuple[int, int, int], RemovalEffect]
+EffectsByContext = dict[tuple[int, int, int], RemovalEffect]
 
 
 @st.fragment
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """The mean over the strongest contexts, and a line for each."""
-    contexts = strongest(subject.contexts)
+    contexts = select_strongest_contexts(subject.contexts)
     try:
-        found, problem = known(subject)
+        found, problem = read_saved_effects(subject)
         missing = [
             context for context in contexts if removal_effects.context_key(context) not in found
         ]
@@ -38,32 +38,34 @@ def draw(subject: Subject) -> None:
             engine = live.ready(subject.place.file, [subject.place.info.dictionary])
             if engine is None:
                 return
-            found, problem = measured(engine, subject, missing, found, problem)
+            found, problem = measure_missing_effects(engine, subject, missing, found, problem)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
     pairs = [(context, found[removal_effects.context_key(context)]) for context in contexts]
-    st.markdown(session.literal(summary([one for _, one in pairs])))
+    st.markdown(session.literal(summarize_effects([one for _, one in pairs])))
     st.caption(
         "Set to zero at every counted token of the sequence; the error term stays, BOS and special "
         "tokens are left alone. Δ loss in nats, removed minus as it is: above zero, the feature "
         "helped."
     )
-    components.effects(key="effect_lines", data={"lines": [line(subject, *pair) for pair in pairs]})
+    components.effects(
+        key="effect_lines", data={"lines": [make_effect_line(subject, *pair) for pair in pairs]}
+    )
     if problem:
         st.caption(f":orange[Computed, but not kept: {session.literal(problem)}]")
 
 
-def strongest(contexts: Sequence[Context]) -> list[Context]:
+def select_strongest_contexts(contexts: Sequence[Context]) -> list[Context]:
     """The strongest contexts by magnitude, of both signs, one a document."""
     best: dict[int, Context] = {}
     for context in sorted(contexts, key=lambda c: -abs(c.value)):
         if context.stratum != "range":
             best.setdefault(context.document, context)
-    return list(best.values())[:SHOWN]
+    return list(best.values())[:MAX_CONTEXTS]
 
 
-def known(subject: Subject) -> tuple[Found, str]:
+def read_saved_effects(subject: PanelContext) -> tuple[EffectsByContext, str]:
     """What the catalog has, and why it could not be read, if so."""
     catalog, harvest = session.store().catalog, subject.place.file.record.id
     try:
@@ -74,9 +76,13 @@ def known(subject: Subject) -> tuple[Found, str]:
         return {}, str(error)
 
 
-def measured(
-    engine: live.Engine, subject: Subject, missing: list[Context], found: Found, problem: str
-) -> tuple[Found, str]:
+def measure_missing_effects(
+    engine: live.Engine,
+    subject: PanelContext,
+    missing: list[Context],
+    found: EffectsByContext,
+    problem: str,
+) -> tuple[EffectsByContext, str]:
     """`found` with the missing ones, and why they could not be kept, if so."""
     said, new = st.empty(), []
     catalog, file = session.store().catalog, subject.place.file
@@ -94,18 +100,18 @@ def measured(
     return found | {one.key: one for one in new}, problem
 
 
-def summary(found: Sequence[RemovalEffect]) -> str:
+def summarize_effects(found: Sequence[RemovalEffect]) -> str:
     """The means with their intervals, in one sentence."""
     after = [one.next_loss for one in found if one.next_loss is not None]
     window = [one.window_loss for one in found]
     return (
         f"Δ loss without it, mean over its {plural(len(found), 'strongest window')}, "
-        f"one a document: at the token after the peak {mean(after)}; "
-        f"over the whole window {mean(window)}."
+        f"one a document: at the token after the peak {describe_mean_loss(after)}; "
+        f"over the whole window {describe_mean_loss(window)}."
     )
 
 
-def mean(values: Sequence[float]) -> str:
+def describe_mean_loss(values: Sequence[float]) -> str:
     """The mean in nats, with the 95 % t interval and n."""
     if not values:
         return "– (every sequence ends there)"
@@ -121,18 +127,20 @@ def mean(values: Sequence[float]) -> str:
     return f"{said} [{low}, {high}] (95 % t interval, n {len(values)})"
 
 
-def line(subject: Subject, context: Context, one: RemovalEffect) -> dict[str, object]:
+def make_effect_line(
+    subject: PanelContext, context: Context, one: RemovalEffect
+) -> dict[str, object]:
     """One context as the component takes it."""
     file = subject.place.file
     ids = file.sequences.tokens(context.sequence)
-    begin = max(context.peak - BEFORE, 0)
+    begin = max(context.peak - TOKENS_BEFORE_PEAK, 0)
     texts = [visible(t) for t in file.vocabulary.display(ids[begin : context.peak + 2])]
     at = context.peak - begin
-    moves = zip(one.tokens[:MOVES], one.before, one.after, strict=False)
+    moves = zip(one.tokens[:MAX_CHANGED_TOKENS], one.before, one.after, strict=False)
     return {
         "value": measure(context.value),
-        "next": ABSENT if one.next_loss is None else nats(one.next_loss),
-        "window": nats(one.window_loss),
+        "next": ABSENT if one.next_loss is None else format_nats(one.next_loss),
+        "window": format_nats(one.window_loss),
         "hint": f"{file.documents[context.document]}, peak at position {context.peak}; "
         f"the window's Δ is a sum over {plural(one.window_n, 'prediction')}",
         "left": texts[:at],
@@ -141,20 +149,20 @@ def line(subject: Subject, context: Context, one: RemovalEffect) -> dict[str, ob
         "moved": [
             {
                 "token": visible(file.vocabulary.text(token)),
-                "before": percent(before),
-                "after": percent(after),
+                "before": format_percent(before),
+                "after": format_percent(after),
             }
             for token, before, after in moves
         ],
     }
 
 
-def nats(value: float) -> str:
+def format_nats(value: float) -> str:
     """A difference with its sign: two digits, but none behind the fourth decimal."""
-    small = 0 < abs(value) < SMALL
+    small = 0 < abs(value) < SMALL_NATS
     return f"{value:+.4f}".replace("-", "−") if small else signed(value)
 
 
-def percent(probability: float) -> str:
+def format_percent(probability: float) -> str:
     """A probability in per cent, to two digits; small ones as such."""
     return f"{measure(100 * probability, 2)} %" if probability >= 1e-4 else "<0.01 %"

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import components, live, pooling, session, wanted
 from app.panels import neighbours
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.session import Place
 from app.tokens import visible
 from app.wording import count, signed
@@ -16,38 +16,38 @@ from feature_store.records import FeatureId
 from feature_store.window_pool import CorrelatedFeature
 
 TITLE = "In other dictionaries"
-COMPARED = 4
+MAX_COMPARED = 4
 """Matches that a link takes to the Compare page."""
-PROMOTES = {"name": "promotes", "kind": "token", "hint": "the token it promotes most"}
-FIRES = [
+PROMOTED_COLUMN = {"name": "promotes", "kind": "token", "hint": "the token it promotes most"}
+ACTIVATION_COLUMNS = [
     {"name": "fires alike", "kind": "", "hint": ""},
     {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
-    PROMOTES,
+    PROMOTED_COLUMN,
 ]
-WRITES = [
+DECODER_COLUMNS = [
     {"name": "writes alike", "kind": "", "hint": ""},
     {"name": "cosine", "kind": "number", "hint": "of the decoders, in the residual stream"},
     {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
-    PROMOTES,
+    PROMOTED_COLUMN,
 ]
 
 
 @st.fragment
-def draw(subject: Subject) -> None:
+def draw(subject: PanelContext) -> None:
     """The best match in each dictionary, best first: by activations, and by decoders."""
     file, name = subject.place.file, subject.place.info.dictionary
     others = [other for other in file.dictionaries if other != name]
     if not others:
         st.caption("This harvest has no other dictionary.")
         return
-    by_firing(subject, others)
+    draw_activation_matches(subject, others)
     engine = wanted.engine(file, "matches", "Match decoders too", [name])
     if engine:
         mine = list_model_dictionaries(file)
-        by_decoder(subject, [other for other in others if other in mine], engine)
+        draw_decoder_matches(subject, [other for other in others if other in mine], engine)
 
 
-def by_firing(subject: Subject, others: list[str]) -> None:
+def draw_activation_matches(subject: PanelContext, others: list[str]) -> None:
     """By correlation over the pool."""
     file = subject.place.file
     mine = pooling.of(subject.place)
@@ -62,36 +62,42 @@ def by_firing(subject: Subject, others: list[str]) -> None:
         st.caption(f"Too few firings on the {count(mine.n_tokens)} sampled tokens to tell.")
         return
     ordered = sorted(found, key=lambda pair: -pair[1].correlation)
-    table("feature_matches", FIRES, [fires(file, *pair) for pair in ordered])
+    draw_match_table(
+        "feature_matches",
+        ACTIVATION_COLUMNS,
+        [make_activation_match_row(file, *pair) for pair in ordered],
+    )
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(f"correlation over {count(mine.n_tokens)} sampled tokens", width="content")
-        others = [f"{other}/{match.feature}" for other, match in ordered[:COMPARED]]
-        neighbours.side_by_side(subject, "the first", others)
+        others = [f"{other}/{match.feature}" for other, match in ordered[:MAX_COMPARED]]
+        neighbours.draw_compare_link(subject, "the first", others)
 
 
-def by_decoder(subject: Subject, others: list[str], engine: Engine) -> None:
+def draw_decoder_matches(subject: PanelContext, others: list[str], engine: Engine) -> None:
     """By cosine of the decoders, with the correlation beside it."""
     file = subject.place.file
     mine = pooling.of(subject.place)
     with live.dictionaries_said(engine, others):
-        near = nearest(engine, file.record.id, subject.id.dictionary, subject.id.index, others)
+        near = find_nearest_decoders(
+            engine, file.record.id, subject.id.dictionary, subject.id.index, others
+        )
     rows = []
     for other, index, cosine in near:
         r = coactivation.activation_correlation(
             mine, subject.id.index, pooling.named(file, other), index
         )
         number = "–" if r is None else signed(r)
-        rows.append(linked(file, other, index, [signed(cosine), number]))
+        rows.append(make_match_row(file, other, index, [signed(cosine), number]))
     if not rows:
         st.caption("No other dictionary writes into the same space.")
         return
-    table("feature_decoder_matches", WRITES, rows)
+    draw_match_table("feature_decoder_matches", DECODER_COLUMNS, rows)
     if apart := len(others) - len(rows):
         st.caption(f"{count(apart)} more write into other spaces")
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
-def nearest(
+def find_nearest_decoders(
     _engine: Engine, harvest: str, dictionary: str, index: int, others: list[str]
 ) -> list[tuple[str, int, float]]:
     """(dictionary, feature, cosine) of the nearest decoder in each that has the space, best
@@ -103,7 +109,9 @@ def nearest(
     return sorted(found, key=lambda one: -one[2])
 
 
-def table(key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]) -> None:
+def draw_match_table(
+    key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]
+) -> None:
     """A table of links; a click goes to the feature."""
     components.rows(
         key=key,
@@ -112,12 +120,16 @@ def table(key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]
     )
 
 
-def fires(file: HarvestFile, dictionary: str, match: CorrelatedFeature) -> dict[str, object]:
+def make_activation_match_row(
+    file: HarvestFile, dictionary: str, match: CorrelatedFeature
+) -> dict[str, object]:
     """One match by activations."""
-    return linked(file, dictionary, match.feature, [signed(match.correlation)])
+    return make_match_row(file, dictionary, match.feature, [signed(match.correlation)])
 
 
-def linked(file: HarvestFile, dictionary: str, index: int, numbers: list[str]) -> dict[str, object]:
+def make_match_row(
+    file: HarvestFile, dictionary: str, index: int, numbers: list[str]
+) -> dict[str, object]:
     """One line of a table."""
     there = Place(file, file.dictionary(dictionary))
     promoted = file.facts(FeatureId(dictionary, index)).promoted_tokens or []

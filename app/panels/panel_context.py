@@ -8,7 +8,7 @@ from feature_store.records import Context, FeatureFacts, FeatureId
 
 
 @dataclass(frozen=True)
-class Subject:
+class PanelContext:
     """The feature of a feature page."""
 
     place: Place
@@ -18,7 +18,7 @@ class Subject:
     said: Said = field(default_factory=Said)
 
     @classmethod
-    def read(cls, place: Place, feature: FeatureId, said: Said | None = None) -> "Subject":
+    def read(cls, place: Place, feature: FeatureId, said: Said | None = None) -> "PanelContext":
         """Facts and contexts from the harvest; `said` is what the catalog has."""
         file = place.file
         return cls(place, feature, file.facts(feature), file.contexts(feature), said or Said())

@@ -6,19 +6,19 @@ import streamlit as st
 
 from app import annotations, components, filters, order, session
 from app.panels import notes
-from app.panels.subject import Subject
+from app.panels.panel_context import PanelContext
 from app.wording import count, measure, plural, share
 
-DENSE = 0.1
+DENSE_ABOVE = 0.1
 """A feature active on more than this share of tokens is called dense."""
-SAMPLED_ENOUGH = 10
+MIN_SAMPLED_WINDOWS = 10
 """Fewer sampled windows than this say nothing about positions."""
 KEY = "feature_heading"
 
 
-def draw(subject: Subject) -> None:
+def draw_heading(subject: PanelContext) -> None:
     """The heading; its links and keys go to other features and pages without a reload."""
-    out = ways_out(subject)
+    out = list_page_links(subject)
     if (leave := (st.session_state.get(KEY) or {}).get("leave")) in out:
         st.switch_page(out[leave][0], query_params=out[leave][1])
     said = subject.said.annotations.values_of_feature(subject.id)
@@ -28,31 +28,31 @@ def draw(subject: Subject) -> None:
         "writable": subject.said.writable,
         "dictionary": subject.id.dictionary,
         "index": subject.id.index,
-        **walk(subject),
+        **make_navigation(subject),
         "links": [
             {"label": name, "href": session.href(page, query), "hint": hint}
             for name, (page, query, hint) in out.items()
         ],
         "notes": notes.TITLE,
-        "facts": facts(subject),
-        "warnings": [*unsaved(subject), *warnings(subject)],
+        "facts": list_main_facts(subject),
+        "warnings": [*describe_unsaved_changes(subject), *list_warnings(subject)],
     }
     components.heading(
         key=KEY,
         data=data,
-        on_go_change=lambda: follow(subject),
-        on_star_change=lambda: star(subject),
+        on_go_change=lambda: follow_step(subject),
+        on_star_change=lambda: save_star(subject),
         on_leave_change=components.ignore,
     )
 
 
-def unsaved(subject: Subject) -> list[str]:
+def describe_unsaved_changes(subject: PanelContext) -> list[str]:
     """What was typed and could not be saved, and why: the notes may be out of sight."""
     waiting = annotations.unsaved(subject.id)
     return [f"{kind.capitalize()} not saved: {why}" for kind, (_, why) in waiting.items()]
 
 
-def ways_out(subject: Subject) -> dict[str, tuple[str, dict[str, str], str]]:
+def list_page_links(subject: PanelContext) -> dict[str, tuple[str, dict[str, str], str]]:
     """Other pages about the feature: page, query and what one does there, by the link's name."""
     here, place = subject.place.at(subject.id.index), subject.place
     trace = {**place.query, "start": str(subject.id), "method": "trace"}
@@ -63,14 +63,14 @@ def ways_out(subject: Subject) -> dict[str, tuple[str, dict[str, str], str]]:
     }
 
 
-def star(subject: Subject) -> None:
+def save_star(subject: PanelContext) -> None:
     """Callback: the star was clicked, or its key pressed."""
     wanted = (st.session_state.get(KEY) or {}).get("star")
     if wanted:
         annotations.say(subject.id, "star", "1" if wanted == "on" else "")
 
 
-def walk(subject: Subject) -> dict[str, object]:
+def make_navigation(subject: PanelContext) -> dict[str, object]:
     """The ways on: previous, next and a random one, in the table that one came from."""
     place, index = subject.place, subject.id.index
     asked = session.filters(place)
@@ -101,21 +101,21 @@ def walk(subject: Subject) -> dict[str, object]:
             for label, keys, hint, to in ways
         ],
         "place": {
-            "text": where(here),
+            "text": describe_table_position(here),
             "hint": f"the table: {filters.words(choice)}",
             "href": session.href(session.FEATURES, {**place.query, **way, **columns, **page}),
         },
     }
 
 
-def where(here: order.Step) -> str:
+def describe_table_position(here: order.Step) -> str:
     """`12 of 340`."""
     if here.number is None:
         return f"not among {count(here.total)}"
     return f"{count(here.number)} of {count(here.total)}"
 
 
-def follow(subject: Subject) -> None:
+def follow_step(subject: PanelContext) -> None:
     """Callback: a step was taken; the table that it followed stays in the URL."""
     to = (st.session_state.get(KEY) or {}).get("go")
     if to:
@@ -123,7 +123,7 @@ def follow(subject: Subject) -> None:
         st.query_params.update({**way, "feature": to})
 
 
-def facts(subject: Subject) -> list[tuple[str, str]]:
+def list_main_facts(subject: PanelContext) -> list[tuple[str, str]]:
     """The line under the name."""
     found, tokens = subject.facts, subject.place.file.record.tokens
     if not found.n_active:
@@ -144,17 +144,17 @@ def facts(subject: Subject) -> list[tuple[str, str]]:
     return line
 
 
-def warnings(subject: Subject) -> list[str]:
+def list_warnings(subject: PanelContext) -> list[str]:
     """What to beware of, each with its reason."""
     found, said = subject.facts, []
-    if found.density > DENSE:
+    if found.density > DENSE_ABOVE:
         said.append(
-            f"Dense: active on {share(found.density)} of tokens (more than {share(DENSE)}), "
+            f"Dense: active on {share(found.density)} of tokens (more than {share(DENSE_ABOVE)}), "
             "so its strongest contexts may not say what it is for."
         )
     sample = [c for c in subject.contexts if c.stratum == "range"]
     places = {context.peak for context in sample}
-    if len(sample) >= SAMPLED_ENOUGH and len(places) == 1:
+    if len(sample) >= MIN_SAMPLED_WINDOWS and len(places) == 1:
         said.append(
             f"Position only: in all {len(sample)} sampled windows it peaks at position "
             f"{places.pop()}, whatever the token."
@@ -162,7 +162,7 @@ def warnings(subject: Subject) -> list[str]:
     return said
 
 
-def draw_dead(subject: Subject) -> None:
+def draw_dead_feature(subject: PanelContext) -> None:
     """In place of the panels, for a feature without a single activation."""
     tokens = subject.place.file.record.tokens
     bos = subject.facts.bos_act
