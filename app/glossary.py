@@ -11,8 +11,8 @@ TERMS = {
     "active token": "A token at which a feature has an activation other than 0.",
     "attribution": "An estimate, from gradients, of how much each node contributes to a target "
     "such as a difference of two logits.",
-    "attribution graph": "A graph of the nodes of one prompt whose edges are direct linear effects, "
-    "with attention patterns, norms and feature gates frozen.",
+    "attribution graph": "A graph of the nodes of one prompt whose edges are direct linear "
+    "effects, with attention patterns, norms and feature gates frozen.",
     "autointerp": "Automated interpretability: a language model writes explanations of features "
     "and the explanations are scored.",
     "balanced accuracy": "The mean of the share of active windows judged rightly and the share of "

@@ -63,7 +63,10 @@ def test_effects_are_computed_once_and_then_read(
     assert (
         len(lines)
         == len(there)
-        == min(removal_effect.SHOWN, len(removal_effect.strongest(file.contexts(busiest(file)))))
+        == min(
+            removal_effect.MAX_CONTEXTS,
+            len(removal_effect.select_strongest_contexts(file.contexts(busiest(file)))),
+        )
     )
     monkeypatch.setattr(LocalEngine, "removal", lambda *_: pytest.fail("computed again"))
     assert part(visit(removal_effect.TITLE), "effect_lines")["lines"] == lines

@@ -1,7 +1,7 @@
 """The methods that find circuits: one file each, one line here.
 
-A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, a `CircuitRequest`, and a function that
-hears (done, total, note) and may raise to stop. It is imported where a model runs. With `proof` it
+A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, a `CircuitRequest`, and a function
+that receives (done, total, note) and may raise to stop. It is imported where a model runs. With `proof` it
 has `prove`, too.
 """
 
