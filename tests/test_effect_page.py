@@ -68,7 +68,7 @@ def test_effects_are_computed_once_and_then_read(
             len(removal_effect.select_strongest_contexts(file.contexts(busiest(file)))),
         )
     )
-    monkeypatch.setattr(LocalEngine, "removal", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(LocalEngine, "measure_removal", lambda *_: pytest.fail("computed again"))
     assert part(visit(removal_effect.TITLE), "effect_lines")["lines"] == lines
 
 

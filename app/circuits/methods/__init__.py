@@ -1,8 +1,8 @@
 """The methods that find circuits: one file each, one line here.
 
 A file has `run(engine, asked, tell) -> Circuit`: a LocalEngine, a `CircuitRequest`, and a function
-that receives (done, total, note) and may raise to stop. It is imported where a model runs. With `proof` it
-has `prove`, too.
+that receives (done, total, note) and may raise to stop. It is imported where a model runs. With
+`proof` it has `prove`, too.
 """
 
 from dataclasses import dataclass
