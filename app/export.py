@@ -89,10 +89,10 @@ def table_lines(store: Path, harvest: str, dictionary: str, wanted: FeatureQuery
     names = "FeatureQuery, order_features, read_feature_rows"
     return f"""{opened(store, f"from feature_store.feature_table import {names}")}
 file = store.harvest({harvest!r})
-said = store.catalog.snapshot()
+annotations = store.catalog.snapshot()
 wanted = {wanted!r}
-features = order_features(file, {dictionary!r}, wanted, said)
-table = read_feature_rows(file, {dictionary!r}, features, said=said)
+features = order_features(file, {dictionary!r}, wanted, annotations)
+table = read_feature_rows(file, {dictionary!r}, features, annotations=annotations)
 """
 
 

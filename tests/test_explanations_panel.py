@@ -160,7 +160,7 @@ def test_a_person_writes_edits_and_withdraws(visit: Open, store: Store) -> None:
     ]
     with pytest.raises(InputError, match="no explanation 99"):
         explanation_edits.withdraw_explanation(store.catalog, 99)
-    with pytest.raises(InputError, match="needs words"):
+    with pytest.raises(InputError, match="cannot be empty"):
         explanation_edits.write_explanation(store.catalog, FEATURE, "  ")
 
 
