@@ -29,10 +29,10 @@ SCHEMA = {"type": "object", "properties": {"answers": DIGITS}, "required": ["ans
 
 async def calls(base_url: str, path: Path, n: int) -> dict[str, Any]:
     """Ask `n` different questions, from WORKERS tasks."""
-    kept_s: list[float] = []
+    record_s: list[float] = []
     server = LlmServer("instant", base_url, concurrency=CONCURRENCY)
     with CallLog(path) as log:
-        log.keep = timed(log.keep, kept_s)  # type: ignore[method-assign] - to look at it
+        log.record = timed(log.record, record_s)  # type: ignore[method-assign] - to look at it
         async with open_asker(server, "m", log) as asker:
 
             async def worker(first: int) -> None:
@@ -44,23 +44,23 @@ async def calls(base_url: str, path: Path, n: int) -> dict[str, Any]:
             await asyncio.gather(*(worker(first) for first in range(WORKERS)))
             clock_s, cpu_s = time.perf_counter() - clock_s, time.process_time() - cpu_s
             cached = asker.cached
-    kept_s.sort()
+    record_s.sort()
     return {
         "calls": n,
         "cached": cached,
         "per_s": n / clock_s,
         "cpu_ms": cpu_s / n * 1000,
-        "record_p99_ms": kept_s[int(0.99 * len(kept_s))] * 1000 if kept_s else 0.0,
+        "record_p99_ms": record_s[int(0.99 * len(record_s))] * 1000 if record_s else 0.0,
         "resident_mb": resident_mb(),
     }
 
 
-def timed(keep: Callable[[Any], None], took_s: list[float]) -> Any:
+def timed(record: Callable[[Any], None], took_s: list[float]) -> Any:
     """The same, noting how long the event loop was held by it."""
 
     def noted(row: Any) -> None:
         began = time.perf_counter()
-        keep(row)
+        record(row)
         took_s.append(time.perf_counter() - began)
 
     return noted

@@ -171,7 +171,7 @@ def test_tokens_that_a_server_does_not_count_are_not_known_to_be_none(store: Sto
         job, result = explain(store, "top:3", "asking", base_url=running.base_url, model="m")
     assert result["results"][0]["calls"] == 3 and so_far(job)["calls"] == 3
     assert result["results"][0]["tokens"] is None and so_far(job)["tokens"] is None
-    with CallLog(job.data) as calls:  # and from the file as while it was asked
+    with CallLog(job.data_path) as calls:  # and from the file as while it was asked
         assert (calls.totals().calls, calls.totals().uncounted) == (3, 1)
 
 

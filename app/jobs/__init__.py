@@ -14,7 +14,7 @@ class Kind:
 
     It reads `work.arguments`, calls `work.progress` at every step, and gives what is worth keeping
     as JSON. After a crash it is called again with the same arguments: what it had done by then it
-    finds in `work.job.data` or wherever it published it.
+    finds in `work.job.data_path` or wherever it published it.
     """
 
 
