@@ -71,9 +71,13 @@ WholeNumber = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=0, le
 Count = Annotated[int, BeforeValidator(_read_whole_number), Field(ge=1, le=LARGEST_INDEX)]
 """Validated integer of at least 1; 16.0 is read as 16."""
 Real = Annotated[float, BeforeValidator(_read_number), Field(allow_inf_nan=False)]
+"""Validated finite number; a boolean is not a number."""
 Flag = Annotated[bool, Strict()]
+"""Validated boolean, `true` or `false`."""
 Text = Annotated[str, Strict()]
+"""Validated text, which may be empty."""
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=1000)]
+"""Validated text that is not empty, at most 1000 characters long."""
 Timestamp = Annotated[datetime, BeforeValidator(_read_moment)]
 """Validated time in ISO 8601; taken as UTC if it names no time zone."""
 JsonObject = dict[str, Any]

@@ -7,14 +7,9 @@ from typing import Self
 
 from pydantic import model_validator
 
-from backend.dictionaries.foreign_config import (
-    Count,
-    ForeignConfig,
-    Text,
-    WholeNumber,
-    refusal_error,
-)
+from backend.dictionaries.foreign_config import ForeignConfig, Text, refusal_error
 from backend.dictionaries.module_hook_points import find_module_points
+from feature_store.record_validation import Count, WholeNumber
 
 TRAINED_CLASSES = {
     "standard": "AutoEncoder",

@@ -11,11 +11,11 @@ from backend.dictionaries.activation_rules import ThresholdRule
 from backend.dictionaries.affine_coder import AffineCoder
 from backend.dictionaries.base import Dictionary
 from backend.dictionaries.dictionary_sources import SOURCE_KINDS, DictionarySource, check_source
-from backend.dictionaries.foreign_config import show_value
 from backend.model.device import Placement
 from backend.model.finite_weights import check_dictionary_finite
 from backend.model.weight_processing import LOADING_OPTIONS
 from feature_store.errors import InputError, list_names
+from feature_store.record_validation import show_value
 
 
 def load(

@@ -10,19 +10,17 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from backend.dictionaries.foreign_config import (
+from backend.dictionaries.foreign_config import ForeignConfig, Text, refusal_error
+from backend.dictionaries.module_hook_points import translate_hook
+from feature_store.record_validation import (
     Count,
     Flag,
-    ForeignConfig,
+    JsonObject,
     Name,
     Real,
-    Table,
-    Text,
     WholeNumber,
-    refusal_error,
     show_value,
 )
-from backend.dictionaries.module_hook_points import translate_hook
 
 RENAMED_KEYS = {
     "hook_point": "hook_name",
@@ -88,7 +86,7 @@ class SaeLensMetadata(ForeignConfig):
     hook_head_index: WholeNumber | None = None
     prepend_bos: Flag | None = None
     context_size: WholeNumber | None = None
-    model_from_pretrained_kwargs: Table | None = None
+    model_from_pretrained_kwargs: JsonObject | None = None
     l0: Real | None = None
     explained_variance: Real | None = None
     variance_explained: Real | None = None
@@ -112,7 +110,7 @@ class SaeLensConfig(ForeignConfig):
     ] = "none"
     reshape_activations: Literal["none", "hook_z"] | None = None
     activation_fn: Literal["relu", "topk", "jumprelu"] | None = None
-    activation_fn_kwargs: Table = Field(default_factory=dict)
+    activation_fn_kwargs: JsonObject = Field(default_factory=dict)
     k: Real | None = Field(default=None, gt=0)
     rescale_acts_by_decoder_norm: Flag | None = None
     finetuning_scaling_factor: Flag = False

@@ -4,13 +4,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from backend.dictionaries.foreign_config import (
-    Count,
-    Flag,
-    ForeignConfig,
-    WholeNumber,
-    refusal_error,
-)
+from backend.dictionaries.foreign_config import ForeignConfig, refusal_error
+from feature_store.record_validation import Count, Flag, WholeNumber
 
 REFUSED_SETTINGS = (
     "embed_skip",
