@@ -186,7 +186,7 @@ class Experiments:
         self._write_word(experiment, "note", note)
 
     def delete(self, experiment: str, *, restore: bool = False) -> None:
-        """Delete an experiment from the list, or with `back` restore it. Its link works either
+        """Delete an experiment from the list, or undelete it with `restore`. Its link works either
         way."""
         self._write_word(experiment, "deleted", "" if restore else "1")
 

@@ -128,7 +128,7 @@ class Scores:
 
     @property
     def dictionaries(self) -> list[str]:
-        """Names of the dictionaries that have any score."""
+        """Names of the dictionaries whose explanations have any score."""
         return list(self._bounds)
 
     def of_dictionary(self, dictionary: str) -> pa.Table:

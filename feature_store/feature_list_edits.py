@@ -93,7 +93,7 @@ def describe_list(
 def delete_list(
     catalog: Catalog, list_id: str, *, restore: bool = False, patience_s: float | None = None
 ) -> None:
-    """Delete a feature list, or with `back` restore it. Its rows are kept either way."""
+    """Delete a feature list, or undelete it with `restore`. Its rows are kept either way."""
     with edit_list(catalog, list_id, patience_s) as draft:
         if draft.list.deleted is restore:
             draft.write_heading(draft.list.name, draft.list.description, deleted=not restore)
@@ -145,7 +145,7 @@ def move_feature(
     *,
     patience_s: float | None = None,
 ) -> None:
-    """Swap a feature in a feature list with the entry `by` places further down, if there is one."""
+    """Swap a feature in a feature list with the entry `offset` places below, if there is one."""
     with edit_list(catalog, list_id, patience_s) as draft:
         entries = list(draft.list.entries)
         here = next((i for i, entry in enumerate(entries) if entry.feature == feature), None)

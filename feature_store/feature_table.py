@@ -151,7 +151,7 @@ def number_features(features: Sequence[int] | np.ndarray) -> pa.Table:
 
 
 def check_annotation_kind(kind: str) -> bool:
-    """Return True if features can be required to have this kind of annotation; otherwise raise
+    """Return True if the feature table can be filtered by this kind of annotation; otherwise raise
     InputError."""
     if kind not in ANNOTATION_KINDS:
         raise InputError(

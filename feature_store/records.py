@@ -122,7 +122,7 @@ class DictionaryInfo(SitedDictionary):
 
 @dataclass(frozen=True)
 class SignStatistics:
-    """Statistics of one sign of a signed feature, as magnitudes."""
+    """Record of the statistics of one sign of a signed feature, as magnitudes."""
 
     n_active: int
     density: float

@@ -139,8 +139,8 @@ def export_dashboards(
     source: str | None = None,
     report_progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> DashboardExport:
-    """Write a dictionary's dashboards in Neuronpedia's layout under `out`; `tell` is called with
-    the numbers of features done and in all.
+    """Write a dictionary's dashboards in Neuronpedia's layout under `out`;
+    `report_progress` is called with the numbers of features done and in all.
 
     Raises InputError for an unknown dictionary and for a folder that is not empty.
     """
