@@ -99,7 +99,7 @@ def steered(
                 "high": rate.high,
                 "n": rate.n,
                 "kl": dose.mean("kl"),
-                "times": rate.value / max(default.value, 1e-9),
+                "times": rate.number / max(default.number, 1e-9),
                 "band": None if band is None else (band.low, band.high, band.n),
                 "matched": None
                 if (at := found.at_equal_shift("features", "rate")[len(doses)]) is None

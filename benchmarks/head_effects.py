@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from backend.ablation.bootstrap_intervals import bootstrap_estimate
 from backend.ablation.padded_prompts import PaddedPrompts
 from backend.attribution.hook_gradients import compute_hook_gradients
 from backend.attribution.target_metric import TargetMetric
 from backend.model.fast_forward import ActivationEdit
 from backend.model.language_model import LanguageModel
+from feature_store.statistics.bootstrap_t import estimate_mean
 
 LEAST_SHARE = 0.1
 """Of the target's mean, for a head to count."""
@@ -36,9 +36,9 @@ class HeadEffects:
         least = LEAST_SHARE * abs(float(self.clean.mean()))
         found = np.zeros(self.lost.shape[1:], bool)
         for layer, head in np.ndindex(found.shape):
-            one = bootstrap_estimate(self.lost[:, layer, head, None])
-            sure = one["low"] is not None and (one["low"] > 0 or one["high"] < 0)
-            found[layer, head] = sure and abs(one["value"]) >= least
+            one = estimate_mean(self.lost[:, layer, head])
+            sure = one.low is not None and one.high is not None and one.low * one.high > 0
+            found[layer, head] = sure and abs(one.number) >= least
         return found
 
 

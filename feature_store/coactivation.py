@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from feature_store.statistics.proportion_intervals import wilson_interval
 from feature_store.window_pool import MIN_TOGETHER, WindowPool, align_pools
 
 MIN_PARENT_SHARE = 0.5
@@ -21,8 +22,6 @@ MIN_ASYMMETRY = 2.0
 MIN_LIFT = 2.0
 """Minimum ratio of P(parent | child) to the parent's density for a parent-child pair of
 features."""
-NORMAL_QUANTILE = 1.959963984540054
-"""Normal quantile of a two-sided 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -113,14 +112,3 @@ def find_relatives(
                 )
     parents, children = (sorted(kin, key=lambda r: (-r.low, r.feature))[:n] for kin in found)
     return parents, children
-
-
-def wilson_interval(k: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a proportion k ÷ n."""
-    centre, spread = (
-        k + NORMAL_QUANTILE**2 / 2,
-        NORMAL_QUANTILE * math.sqrt(k * (n - k) / n + NORMAL_QUANTILE**2 / 4),
-    )
-    return max(0.0, (centre - spread) / (n + NORMAL_QUANTILE**2)), min(
-        1.0, (centre + spread) / (n + NORMAL_QUANTILE**2)
-    )

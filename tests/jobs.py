@@ -17,8 +17,8 @@ from autointerp.scorers.scorer_interface import (
     Scorer,
     ScorerTools,
 )
-from autointerp.statistics import ClassAnswers, balanced_accuracy
 from feature_store.job_process import hold_job
+from feature_store.statistics import ClassAnswers, balanced_accuracy
 from feature_store.store import Store
 from tests.harvests import Rig
 

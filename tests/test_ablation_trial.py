@@ -14,7 +14,6 @@ from backend.ablation.ablation_requests import (
     PromptCase,
     read_prompt_cases,
 )
-from backend.ablation.bootstrap_intervals import bootstrap_estimate, relative_reduction
 from backend.ablation.dataset_ablation import ablate_dataset
 from backend.ablation.effect_ranking import rank_effects
 from backend.ablation.estimate_agreement import estimate_agreement
@@ -302,19 +301,6 @@ def test_a_splice_says_what_the_text_costs(engine: LocalEngine) -> None:
     assert [row["dictionary"] for row in found["rows"]] == ["top", "relu"]
     for row in found["rows"]:
         assert row["with_error"] == pytest.approx(row["clean"], abs=1e-4)
-
-
-def test_intervals_cover_and_are_told_only_where_they_can_be() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for seed in range(100):
-        one = bootstrap_estimate(rng.exponential(size=(40, 1)), seed=seed)
-        hits += one["low"] <= 1 <= one["high"]
-    assert 85 <= hits <= 99
-    assert bootstrap_estimate(np.ones((4, 1)) * [[1.0]])["low"] is None
-    assert bootstrap_estimate(np.ones((30, 1)))["low"] is None
-    two = np.array([[4.0, 1.0], [2.0, 2.0], [6.0, 0.0], [4.0, 1.0], [4.0, 1.0]])
-    assert bootstrap_estimate(two, relative_reduction)["value"] == pytest.approx(1 - 5 / 20)
 
 
 def test_agreement_by_hand() -> None:

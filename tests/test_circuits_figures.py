@@ -11,12 +11,12 @@ from backend.circuits.records import (
     Faithfulness,
     FaithfulnessPoint,
     NullFaithfulness,
-    PromptEstimate,
     error_id,
 )
 from backend.circuits.single_prompt_faithfulness import LOGIT_CAP_NOTE
 from backend.circuits.subcircuit_figures import SubcircuitFigures
 from feature_store.circuit_graphs import CircuitSubgraph
+from feature_store.statistics.estimate import Estimate
 from feature_store.store import Store
 from tests.test_circuits_page import (  # noqa: F401 - a fixture
     CIRCUIT,
@@ -92,8 +92,8 @@ def test_an_mlp_without_a_dictionary_is_called_so() -> None:
 
 def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> None:  # noqa: F811
     held = (
-        FaithfulnessPoint(4, "count", PromptEstimate(0.71)),
-        FaithfulnessPoint(4, "remove", PromptEstimate(0.48)),
+        FaithfulnessPoint(4, "count", Estimate(0.71)),
+        FaithfulnessPoint(4, "remove", Estimate(0.48)),
     )
     figure = Faithfulness(0.71, NULL, 4)
     told = replace(CIRCUIT, held=held, held_faithfulness=figure)
@@ -101,7 +101,7 @@ def test_a_graph_that_holds_the_model_still_is_judged_so_too(store: Store) -> No
     assert "held as on the prompt, which is what the graph speaks of: errors counted 0.71" in said
     assert "removed 0.48; random ones: median 0.13, 95th percentile 0.26, 98" in said
     assert "held as on the prompt" not in texts(visit(experiment=kept(store)))
-    point = FaithfulnessPoint(4, "count", PromptEstimate(0.35, n=1))
+    point = FaithfulnessPoint(4, "count", Estimate(0.35, n=1))
     now = figures.of_shown(
         SubcircuitFigures({"count": point}, Faithfulness(0.25, NULL, 4, n=1), figure)
     )

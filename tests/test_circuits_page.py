@@ -23,7 +23,6 @@ from backend.circuits.records import (
     Faithfulness,
     FaithfulnessPoint,
     NullFaithfulness,
-    PromptEstimate,
     error_id,
     feature_id,
     logit_id,
@@ -33,6 +32,7 @@ from feature_store.circuit_graphs import GROUP_PREFIX, GraphNode, SubgraphSelect
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
 from feature_store.saved_circuits import CircuitMarks, SavedCircuits
+from feature_store.statistics.estimate import Estimate
 from feature_store.store import Store
 from tests.stores import make_store
 
@@ -71,15 +71,15 @@ CIRCUIT = Circuit(
     "zero",
     ("resid",),
     TOKENS,
-    clean=PromptEstimate(3.0),
-    empty=PromptEstimate(0.5),
+    clean=Estimate(3.0),
+    empty=Estimate(0.5),
     faithfulness=Faithfulness(
         0.9, NullFaithfulness(0.1, 0.0, 0.2, 0.16, 200, 0.98), 4, "count", 0.8, 1.0, 20
     ),
     curves=(
-        FaithfulnessPoint(2, "count", PromptEstimate(0.7, 0.6, 0.8, 20)),
-        FaithfulnessPoint(4, "count", PromptEstimate(0.9, 0.8, 1.0, 20)),
-        FaithfulnessPoint(4, "remove", PromptEstimate(0.3, 0.2, 0.4, 20)),
+        FaithfulnessPoint(2, "count", Estimate(0.7, 0.6, 0.8, 20)),
+        FaithfulnessPoint(4, "count", Estimate(0.9, 0.8, 1.0, 20)),
+        FaithfulnessPoint(4, "remove", Estimate(0.3, 0.2, 0.4, 20)),
     ),
 )
 

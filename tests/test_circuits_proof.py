@@ -30,7 +30,6 @@ from backend.circuits.records import (
     Faithfulness,
     FaithfulnessPoint,
     NullFaithfulness,
-    PromptEstimate,
 )
 from backend.circuits.sparse_feature_circuit import (
     SparseFeatureSettings,
@@ -38,6 +37,7 @@ from backend.circuits.sparse_feature_circuit import (
 )
 from backend.circuits.task_prompt_pairs import TASK_CORRUPTIONS, sample_prompt_pairs
 from feature_store.errors import InputError
+from feature_store.statistics.estimate import Estimate
 from tests.linear_models import MLP, R0, R1, LinearLm, directions, prompts
 from tests.test_circuits_sparse import CASES, engine, engine_of  # noqa: F401 - a fixture
 
@@ -254,7 +254,7 @@ def test_a_stored_circuit_finds_its_prompts_again(engine) -> None:  # noqa: F811
 def record() -> Circuit:
     node = CircuitNode("a/3@1", "feature", 0, 1, "a", 3, -0.5, 2.0)
     goal = CircuitNode("logit/target@*", "logit", 2, label="<b>")
-    share_ = PromptEstimate(0.5, 0.4, 0.6, 9)
+    share_ = Estimate(0.5, 0.4, 0.6, 9)
     null = NullFaithfulness(0.1, 0.0, 0.3, 0.25, 200, 0.99)
     figure = Faithfulness(0.5, null, 1, "count", 0.4, 0.6, 9)
     return Circuit(

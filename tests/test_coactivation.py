@@ -27,8 +27,8 @@ from backend.harvest.coactivation import (
 from backend.harvest.feature_statistics import coactive_columns
 from backend.harvest.sampling_hashes import hash_ids, select_by_hash
 from feature_store.harvest_reader import HarvestFile
-from feature_store.phi_interval import phi_margin
 from feature_store.records import FeatureId
+from feature_store.statistics.phi_interval import phi_margin
 
 CPU = torch.device("cpu")
 CELLS = [(0.02, 0.03, 0.012), (0.3, 0.2, 0.1), (0.5, 0.5, 0.3)]

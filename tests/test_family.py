@@ -65,9 +65,3 @@ def test_phi_and_r_are_those_of_dense_activations(harvested: Path) -> None:
         np.corrcoef(x, y)[0, 1]
     )
     assert coactivation.count_coactivations(one, a, one, a).phi == pytest.approx(1)
-
-
-def test_a_share_at_the_edge_has_an_interval() -> None:
-    low, high = coactivation.wilson_interval(10, 10)
-    assert 0.6 < low < 1 and high == 1
-    assert coactivation.wilson_interval(0, 10)[0] == 0

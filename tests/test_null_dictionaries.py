@@ -12,7 +12,6 @@ from app.jobs import explaining, scoring
 from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from autointerp.pipeline.null_dictionary_comparison import compare_with_null_dictionaries
-from autointerp.statistics import Estimate, independent_difference, mean_over_features
 from backend.dictionaries import load, null_dictionaries
 from backend.engine import LocalEngine
 from backend.harvest import harvest_nulls
@@ -25,6 +24,7 @@ from feature_store.null_dictionaries import (
     find_null_target,
     parse_null_kinds,
 )
+from feature_store.statistics import Estimate, independent_difference, mean_over_features
 from feature_store.store import Store
 from tests import jobs as rules
 from tests.dictionaries import CPU

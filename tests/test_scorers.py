@@ -15,9 +15,9 @@ from autointerp.scorers.fuzzing import list_fuzzing_items
 from autointerp.scorers.judge_requests import ITEMS_PER_PROMPT, deal_into_batches, make_generator
 from autointerp.scorers.scorer_interface import LLM_JUDGE, JudgedItem, LabelScore, ScorerTools
 from autointerp.scorers.token_marks import true_marks, wrong_marks
-from autointerp.statistics import ClassAnswers, balanced_accuracy
 from feature_store.errors import InputError
 from feature_store.records import SignStatistics
+from feature_store.statistics import ClassAnswers, balanced_accuracy
 from tests.openai_server import (
     BROKEN,
     EMPTY,

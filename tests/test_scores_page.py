@@ -14,12 +14,12 @@ from app import likeness, session, theme
 from app.scores import alike, charts, means, null_charts, nulls, picks, read, tables, telling
 from app.scores.alike import Decoded
 from app.scores.charts import ScatterAxis
-from autointerp.statistics import independent_difference
 from autointerp.text_embeddings import nearest_rows
 from feature_store import permissions, score_storage
 from feature_store.jobs import Jobs, write_json_file
 from feature_store.records import FeatureId
 from feature_store.score_storage import NewExplanation
+from feature_store.statistics import independent_difference
 from feature_store.store import Store
 from tests.pages import opened
 from tests.scored import FEATURES, NAME, explained, row, scored_store, value_of

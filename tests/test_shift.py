@@ -9,7 +9,6 @@ import torch
 
 from backend.engine import LocalEngine
 from backend.probing import shift_example
-from backend.probing.accuracy_intervals import accuracy_change, accuracy_with_interval
 from backend.probing.logistic_probe import fit_logistic_probe
 from backend.probing.probe_forward import (
     activation_at_hook,
@@ -194,18 +193,3 @@ def test_the_example_is_trapped_in_training_alone() -> None:
         c: sum(e.cell == c for e in test) for c in {e.cell for e in test}
     }
     assert build_text_sets(train, test).labels == ("boy", "girl")
-
-
-def test_intervals_have_width_where_all_are_right() -> None:
-    sure = np.ones(50, dtype=bool)
-    assert accuracy_with_interval(sure)["low"] == pytest.approx(50 / (50 + 1.959964**2))
-    flat = accuracy_change(sure, sure)
-    assert flat["low"] < 0 == flat["value"] < flat["high"]
-
-
-def test_a_change_back_is_the_change_reversed() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.random(60) < 0.8, rng.random(60) < 0.5
-    there, back = accuracy_change(a, b), accuracy_change(b, a)
-    assert there["value"] == pytest.approx(-back["value"])
-    assert there["low"] == pytest.approx(-back["high"])

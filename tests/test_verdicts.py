@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from app.scores import means, read, tables, telling
 from autointerp.pipeline.score_summary import share_of_yes_answers
-from autointerp.statistics import Estimate, judge_difference, mean_over_features
-from autointerp.statistics.verdict import EQUIVALENCE_MARGIN
 from feature_store import score_storage
 from feature_store.score_storage import read_yes_shares
+from feature_store.statistics import Estimate, judge_difference, mean_over_features
+from feature_store.statistics.difference_verdict import EQUIVALENCE_MARGIN
 from feature_store.store import Store
 from tests.scored import FEATURES, NAME, estimate, explained, row
 from tests.stores import make_store

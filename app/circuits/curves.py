@@ -12,7 +12,8 @@ from app.circuits.opened import Open
 from app.theme import Palette
 from app.wording import count, plural, share
 from backend.circuits.faithfulness_text import describe_random_set_verdict
-from backend.circuits.records import Circuit, Faithfulness, FaithfulnessPoint, PromptEstimate
+from backend.circuits.records import Circuit, Faithfulness, FaithfulnessPoint
+from feature_store.statistics.estimate import Estimate
 
 HEIGHT_PX = 260
 DASHES = {"count": "solid", "keep": "dash", "remove": "dot"}
@@ -83,11 +84,11 @@ def figure(
     return shown
 
 
-def told(one: PromptEstimate) -> str:
+def told(one: Estimate) -> str:
     """A value and its interval."""
     if one.low is None or one.high is None:
-        return ratio(one.value)
-    return f"{ratio(one.value)} [{ratio(one.low)}, {ratio(one.high)}]"
+        return ratio(one.number)
+    return f"{ratio(one.number)} [{ratio(one.low)}, {ratio(one.high)}]"
 
 
 def sentence(found: Open, points: Sequence[FaithfulnessPoint]) -> str:
@@ -125,7 +126,7 @@ def held(circuit: Circuit) -> list[str]:
     whole = circuit.held_faithfulness
     if whole is None:
         return []
-    shares = {p.errors: ratio(p.share.value) for p in circuit.held if p.share}
+    shares = {p.errors: ratio(p.share.number) for p in circuit.held if p.share}
     values = ", ".join(f"{name} {shares[way]}" for way, name in NAMES.items() if way in shares)
     return [
         f"All {count(whole.nodes)} nodes {HELD} as on the prompt, which is what the graph speaks "

@@ -13,9 +13,10 @@ from backend.circuits.faithfulness_text import (
     describe_faithfulness_null,
     format_faithfulness,
 )
-from backend.circuits.records import EffectCheck, ErrorTermMode, Faithfulness, PromptEstimate
+from backend.circuits.records import EffectCheck, ErrorTermMode, Faithfulness
 from backend.circuits.subcircuit_figures import SubcircuitFigures
 from feature_store.circuit_graphs import CircuitSubgraph
+from feature_store.statistics.estimate import Estimate
 
 Measured = SubcircuitFigures | str | None
 """Of what is shown; a sentence where it cannot be had; None while it is on its way."""
@@ -100,12 +101,12 @@ def of_shown(measured: SubcircuitFigures) -> str:
         return f"{ABSENT} (the model is not clearly better than the empty circuit)"
     shares = {way: point.share for way, point in measured.points.items() if point.share}
     others = [
-        f"{name} {ratio(shares[way].value)}"
+        f"{name} {ratio(shares[way].number)}"
         for way, name in NAMES.items()
         if way in shares and way != "count"
     ]
     complete = measured.points["count"].completeness
-    others += [f"completeness {ratio(complete.value)}"] if complete else []
+    others += [f"completeness {ratio(complete.number)}"] if complete else []
     said = (
         f"{estimate(figure)} ({null(figure)}; errors counted; {'; '.join(others)}; of what is "
         f"shown, measured now on {plural(figure.n, 'prompt')}{beyond(figure)})"
@@ -121,7 +122,7 @@ def whole(found: Open, n: int) -> str:
     if figure is None:
         return f"{ABSENT} not measured"
     others = [
-        f"{NAMES[p.errors]} {ratio(p.share.value)}"
+        f"{NAMES[p.errors]} {ratio(p.share.number)}"
         for p in found.circuit.curves
         if p.nodes == figure.nodes and p.errors != figure.errors and p.share
     ]
@@ -153,14 +154,15 @@ def ratio(value: float) -> str:
     return format_faithfulness(value)
 
 
-def estimate(one: Faithfulness | PromptEstimate | None) -> str:
+def estimate(one: Faithfulness | Estimate | None) -> str:
     """0.91 [0.86, 0.95]"""
     if one is None:
         return ABSENT
+    value = one.value if isinstance(one, Faithfulness) else one.number
     if one.low is None or one.high is None:
-        return ratio(one.value)
+        return ratio(value)
     bounds = f"\\[{ratio(one.low)}, {ratio(one.high)}\\]"
-    return f"{ratio(one.value)} {bounds}"
+    return f"{ratio(value)} {bounds}"
 
 
 def whole_of(name: str) -> str | None:

@@ -16,10 +16,11 @@ from app.commands.terminal import console, print_json
 from app.wording import count, measure, signed
 from backend.ablation.ablation_requests import PromptCase, read_prompt_cases
 from backend.circuits.faithfulness_text import describe_effect_check, describe_faithfulness_null
-from backend.circuits.records import Circuit, Faithfulness, PromptEstimate
+from backend.circuits.records import Circuit, Faithfulness
 from backend.model.run_token_counts import count_circuit_tokens
 from feature_store.errors import InputError, pick_by_name
 from feature_store.harvest_reader import HarvestFile
+from feature_store.statistics.estimate import Estimate
 from feature_store.store import Store
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def show(found: Circuit, kept: str) -> None:
         out.print(Text(f"kept as {kept}"))
 
 
-def estimate(one: PromptEstimate | Faithfulness) -> str:
+def estimate(one: Estimate | Faithfulness) -> str:
     """0.91 [0.86, 0.95]"""
     if one.low is None:
         return measure(one.value, 2)

@@ -7,8 +7,8 @@ from app.components import rows
 from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, signed
-from feature_store.phi_interval import phi_margin
 from feature_store.records import DictionaryInfo, FeatureId
+from feature_store.statistics.phi_interval import phi_margin
 
 TITLE = "Neighbours"
 MAX_NEIGHBOURS = 6

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
 
 from app import components, live, session
@@ -13,6 +14,7 @@ from feature_store import removal_effects
 from feature_store.errors import InputError
 from feature_store.records import Context
 from feature_store.removal_effects import RemovalEffect
+from feature_store.statistics.student_t import estimate_student_mean
 
 TITLE = "Effect of removing it"
 MAX_CONTEXTS = 10
@@ -115,16 +117,11 @@ def describe_mean_loss(values: Sequence[float]) -> str:
     """The mean in nats, with the 95 % t interval and n."""
     if not values:
         return "– (every sequence ends there)"
-    centre = sum(values) / len(values)
-    said = f"{signed(centre)} nats"
-    if len(values) < 2:
+    found = estimate_student_mean(np.asarray(values))
+    said = f"{signed(found.number)} nats"
+    if found.low is None or found.high is None:
         return f"{said} (n 1: no interval)"
-    from scipy import stats
-
-    spread = float(stats.sem(values))
-    half = spread * float(stats.t.ppf(0.975, len(values) - 1))
-    low, high = signed(centre - half), signed(centre + half)
-    return f"{said} [{low}, {high}] (95 % t interval, n {len(values)})"
+    return f"{said} [{signed(found.low)}, {signed(found.high)}] (95 % t interval, n {found.n})"
 
 
 def make_effect_line(

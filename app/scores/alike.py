@@ -12,10 +12,10 @@ from app.likeness import Likeness
 from app.scores import tables, words
 from app.session import Place
 from app.wording import ABSENT, count, plural, signed
-from autointerp.statistics import ClassAnswers, Estimate, answer_rate, spearman_correlation
 from backend.engine_protocol import Engine
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
+from feature_store.statistics import ClassAnswers, Estimate, answer_rate, spearman_correlation
 
 CUT = 44
 """Characters of a text in the table."""

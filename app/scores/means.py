@@ -9,14 +9,14 @@ import numpy as np
 
 from app.scores.read import Series, matched
 from autointerp.scorers import SCORERS
-from autointerp.statistics import (
+from feature_store.score_storage import NULL_LABELS
+from feature_store.statistics import (
     DifferenceVerdict,
     Estimate,
     judge_difference,
     mean_over_features,
     spearman_correlation,
 )
-from feature_store.score_storage import NULL_LABELS
 
 
 @dataclass(frozen=True)

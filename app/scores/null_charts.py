@@ -13,7 +13,7 @@ from app.scores import charts, words
 from app.scores.read import Series
 from app.theme import Palette
 from app.wording import count, share
-from autointerp.statistics import Estimate
+from feature_store.statistics import Estimate
 
 ROW_PX, HEAD_PX, FOOT_PX, LEFT_PX = 44, 34, 30, 84
 COLUMNS = 3

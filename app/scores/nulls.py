@@ -11,11 +11,11 @@ from app.scores.read import Series
 from app.wording import count
 from autointerp.scorers import SCORERS
 from autointerp.scorers.scorer_interface import LLM_JUDGE, PATTERN_JUDGE
-from autointerp.statistics import Estimate, independent_difference
 from feature_store.annotations import Annotations
 from feature_store.explanations import PERSON
 from feature_store.harvest_reader import HarvestFile
 from feature_store.null_dictionaries import find_null_dictionaries
+from feature_store.statistics import Estimate, independent_difference
 
 HEADS: tuple[tables.Column, ...] = (
     ("null dictionary", "", "untrained directions of the same harvest, explained and scored alike"),

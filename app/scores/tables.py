@@ -9,8 +9,8 @@ from app.scores import words
 from app.scores.means import SeriesMeans
 from app.scores.read import Series
 from app.wording import ABSENT, count, share
-from autointerp.statistics import MIN_JUDGEMENTS, Estimate
 from feature_store.jobs import Job
+from feature_store.statistics import MIN_JUDGEMENTS, Estimate
 
 Cells = list[str]
 CUT = 64

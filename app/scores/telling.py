@@ -9,8 +9,8 @@ from app.scores import words
 from app.wording import THIN, count, measure, plural
 from autointerp.llm import FAILURE_KINDS
 from autointerp.pipeline.question_tally import QuestionTally, describe_failures
-from autointerp.statistics import Estimate
 from feature_store.jobs import Job
+from feature_store.statistics import Estimate
 
 KINDS = ("explain", "score")
 SHOWN = 3

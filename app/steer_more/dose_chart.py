@@ -9,7 +9,8 @@ from plotly.subplots import make_subplots
 from app.charts import template
 from app.theme import Palette
 from app.wording import measure
-from backend.steering.sweep_results import ControlBand, MeasureEstimate, SweepOutcome
+from backend.steering.sweep_results import ControlBand, SweepOutcome
+from feature_store.statistics.estimate import Estimate
 
 HEIGHT_PX = 300
 NAMES = {
@@ -87,9 +88,9 @@ def edited(
 ) -> go.Scatter:
     """The edit's own means with their intervals."""
     pairs = [(d.strength, e) for d in outcome.doses if (e := d.estimate(name)) is not None]
-    values = [shown(e.value) for _, e in pairs]
-    above = [shown(e.high) - shown(e.value) if e.high is not None else 0.0 for _, e in pairs]
-    below = [shown(e.value) - shown(e.low) if e.low is not None else 0.0 for _, e in pairs]
+    values = [shown(e.number) for _, e in pairs]
+    above = [shown(e.high) - shown(e.number) if e.high is not None else 0.0 for _, e in pairs]
+    below = [shown(e.number) - shown(e.low) if e.low is not None else 0.0 for _, e in pairs]
     return go.Scatter(
         x=[s for s, _ in pairs],
         y=values,
@@ -104,9 +105,9 @@ def edited(
     )
 
 
-def said(strength: float, one: MeasureEstimate, shown: Callable[[float], float]) -> str:
+def said(strength: float, one: Estimate, shown: Callable[[float], float]) -> str:
     """An estimate in words."""
-    head = f"strength {measure(strength)}: {measure(shown(one.value))}"
+    head = f"strength {measure(strength)}: {measure(shown(one.number))}"
     if one.low is None or one.high is None:
         return f"{head}, n {one.n}: no interval"
     return f"{head} [{measure(shown(one.low))}, {measure(shown(one.high))}], n {one.n}"

@@ -29,9 +29,10 @@ from autointerp.steering_judge import ASPECTS, SteeredText, SteeringRating
 from feature_store.errors import InputError
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
+from feature_store.statistics.estimate import Estimate
 
 if TYPE_CHECKING:
-    from backend.steering.sweep_results import MeasureEstimate, SweepOutcome
+    from backend.steering.sweep_results import SweepOutcome
 
 TASK, PROBLEM = "judge_task", "judge_problem"
 AWAY_S = 8.0
@@ -336,7 +337,7 @@ def lines(outcome: "SweepOutcome", found: Any) -> list[str]:
     ]
 
 
-def written(one: "MeasureEstimate | None") -> str:
+def written(one: "Estimate | None") -> str:
     """An estimate with its interval and n."""
     if one is None:
         return "not judged"

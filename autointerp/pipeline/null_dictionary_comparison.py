@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autointerp.pipeline.score_summary import mean_to_json
-from autointerp.statistics import independent_difference, mean_over_features
+from feature_store.statistics import independent_difference, mean_over_features
 
 
 def compare_with_null_dictionaries(

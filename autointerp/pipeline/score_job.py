@@ -20,9 +20,9 @@ from autointerp.pipeline.resumable_run import FeatureOutcome, SampledOrTooFew, r
 from autointerp.pipeline.score_summary import UNEXPLAINED, ScoreSummary
 from autointerp.scorers import classification_scores
 from autointerp.scorers.scorer_interface import LabelScore, Scorer, ScorerTools
-from autointerp.statistics import Estimate
 from feature_store.harvest_reader import HarvestFile
 from feature_store.score_storage import NewScore
+from feature_store.statistics import Estimate
 
 OWN_LABEL = "own"
 

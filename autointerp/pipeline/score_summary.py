@@ -9,7 +9,7 @@ import numpy as np
 from autointerp import baseline_labels
 from autointerp.pipeline.question_tally import QuestionCounts
 from autointerp.scorers.scorer_interface import Scorer
-from autointerp.statistics import MIN_JUDGEMENTS, Estimate, judge_difference, mean_over_features
+from feature_store.statistics import MIN_JUDGEMENTS, Estimate, judge_difference, mean_over_features
 
 OWN_VALUE = ""
 """Name under which the summary keeps the headline value of a score."""

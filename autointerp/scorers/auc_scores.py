@@ -8,8 +8,8 @@ import numpy as np
 from autointerp.contexts import FeatureSample
 from autointerp.scorers import classification_scores
 from autointerp.scorers.scorer_interface import JudgedItem, LabelScore
-from autointerp.statistics import MIN_JUDGEMENTS, Estimate, roc_auc
 from autointerp.text_windows import TextWindow
+from feature_store.statistics import MIN_JUDGEMENTS, Estimate, roc_auc
 
 NOT_FINITE = "no number"
 """Kind of failure of a window for which a model gave NaN or infinity."""

@@ -12,7 +12,8 @@ from typing import Any
 from autointerp.contexts import FeatureSample
 from autointerp.scorers.judge_requests import JudgeAnswer
 from autointerp.scorers.scorer_interface import JudgedItem, LabelScore
-from autointerp.statistics import (
+from autointerp.text_windows import TextWindow
+from feature_store.statistics import (
     MIN_JUDGEMENTS,
     ClassAnswers,
     Estimate,
@@ -22,7 +23,6 @@ from autointerp.statistics import (
     precision_at_density,
     roc_auc,
 )
-from autointerp.text_windows import TextWindow
 
 NO_PROBABILITY = "the judge gives no probabilities"
 OPEN_PROBABILITIES = "the judge's server leaves the probabilities of {} of {} answers open"

@@ -30,9 +30,9 @@ from autointerp.scorers.scorer_interface import (
     Scorer,
     ScorerTools,
 )
-from autointerp.statistics import ClassAnswers, Estimate, answer_rate
 from feature_store.context_strata import find_decile
 from feature_store.errors import InputError
+from feature_store.statistics import ClassAnswers, Estimate, answer_rate
 
 NAME = "generation"
 GENERATION_CALLS, TEXTS_PER_CALL = 5, 5

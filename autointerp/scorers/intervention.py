@@ -31,8 +31,8 @@ from autointerp.scorers.scorer_interface import (
     ScorerTools,
     SteeredPair,
 )
-from autointerp.statistics import ClassAnswers, Estimate, answer_rate, mean_by_document
 from feature_store.errors import InputError
+from feature_store.statistics import ClassAnswers, Estimate, answer_rate, mean_by_document
 
 NAME = "intervention"
 PROMPT_PAIRS = 20

@@ -27,8 +27,8 @@ from autointerp.scorers.judge_requests import (
 from autointerp.scorers.prompt_templates import load_score_prompt, mark_tokens, number_lines
 from autointerp.scorers.scorer_interface import JudgedItem, LabelScore, Scorer, ScorerTools
 from autointerp.scorers.token_marks import TokenMarks, true_marks, wrong_marks
-from autointerp.statistics import ClassAnswers, answer_rate
 from autointerp.text_windows import TextWindow
+from feature_store.statistics import ClassAnswers, answer_rate
 
 NAME = "intruder"
 FIRING_PER_QUESTION = 4

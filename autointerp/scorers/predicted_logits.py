@@ -14,7 +14,7 @@ from autointerp.contexts import FeatureSample
 from autointerp.scorers.judge_requests import judge_in_batches, make_generator
 from autointerp.scorers.prompt_templates import list_as_json, load_score_prompt
 from autointerp.scorers.scorer_interface import JudgedItem, LabelScore, Scorer, ScorerTools
-from autointerp.statistics import ClassAnswers, Estimate, answer_rate
+from feature_store.statistics import ClassAnswers, Estimate, answer_rate
 
 NAME = "predicted-logits"
 PROMPT = "predicted_logits"

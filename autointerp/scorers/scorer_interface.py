@@ -11,8 +11,8 @@ from autointerp.contexts import FeatureSample
 from autointerp.explainers.explainer_interface import EmbedTexts
 from autointerp.llm.requests_and_replies import Asker
 from autointerp.scorers.token_counts import TokenCounts
-from autointerp.statistics import Estimate
 from feature_store.records import FeatureId
+from feature_store.statistics import Estimate
 
 if TYPE_CHECKING:
     from autointerp.scorers.simulation_scale import SimulationScale

@@ -39,8 +39,8 @@ from autointerp.scorers.simulation_scale import (
     SimulationScale,
     number_shares,
 )
-from autointerp.statistics import Estimate, explained_variance, pearson_correlation
 from autointerp.text_windows import TextWindow
+from feature_store.statistics import Estimate, explained_variance, pearson_correlation
 
 NAME = "simulation"
 WINDOWS_PER_KIND = 20

@@ -11,7 +11,6 @@ import torch
 
 from backend.ablation.ablation_controls import compare_with_controls, draw_control_sets
 from backend.ablation.ablation_requests import AblationRequest
-from backend.ablation.bootstrap_intervals import bootstrap_estimate, relative_reduction
 from backend.ablation.harvest_means import FeatureMeans
 from backend.ablation.prompt_ablation import (
     AblationProgress,
@@ -22,6 +21,7 @@ from backend.ablation.prompt_ablation import (
 from backend.ablation.prompt_targets import TargetedPrompts, prepare_prompts
 from backend.engine import LocalEngine
 from feature_store.errors import InputError
+from feature_store.statistics.bootstrap_t import estimate_mean, estimate_ratio
 
 MIN_CLEAN_STANDARD_ERRORS = 3.0
 """Number of standard errors by which the mean clean logit difference must exceed 0 before a removed
@@ -102,17 +102,17 @@ def summarize_effects(found: np.ndarray, request: AblationRequest) -> dict[str, 
     with_loss = found[~np.isnan(found[:, 2:4]).any(1)]
     alone = dict(zip(request.parts, found[:, 4:].T, strict=False)) or {request.parts[0]: ablated}
     return {
-        "clean": bootstrap_estimate(clean[:, None], seed=request.seed),
-        "ablated": bootstrap_estimate(ablated[:, None], seed=request.seed),
-        "effect": bootstrap_estimate((ablated - clean)[:, None], seed=request.seed),
+        "clean": estimate_mean(clean, request.seed).to_record(),
+        "ablated": estimate_mean(ablated, request.seed).to_record(),
+        "effect": estimate_mean(ablated - clean, request.seed).to_record(),
         "removed": removed_share(found, request),
-        "loss": bootstrap_estimate((with_loss[:, 3:4] - with_loss[:, 2:3]), seed=request.seed)
+        "loss": estimate_mean(with_loss[:, 3] - with_loss[:, 2], request.seed).to_record()
         if len(with_loss)
         else None,
         "features": [
             {
                 "part": str(part),
-                **bootstrap_estimate((ablated_alone - clean)[:, None], seed=request.seed),
+                **estimate_mean(ablated_alone - clean, request.seed).to_record(),
             }
             for part, ablated_alone in alone.items()
         ],
@@ -129,7 +129,7 @@ def removed_share(found: np.ndarray, request: AblationRequest) -> dict[str, Any]
         return None
     if clean.mean() <= MIN_CLEAN_STANDARD_ERRORS * clean.std(ddof=1) / np.sqrt(n):
         return None
-    return bootstrap_estimate(found[:, :2], relative_reduction, request.seed)
+    return estimate_ratio(clean - found[:, 1], clean, request.seed).to_record()
 
 
 def ablate_controls(

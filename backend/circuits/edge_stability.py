@@ -9,7 +9,7 @@ weakest edge of the graph.
 import numpy as np
 from jaxtyping import Float
 
-from backend.ablation.bootstrap_intervals import MIN_ROWS
+from feature_store.statistics.bootstrap_t import MIN_UNITS
 
 BOOTSTRAP_DRAWS = 1_000
 BLOCK_NUMBERS = 1 << 22
@@ -22,7 +22,7 @@ def bootstrap_edge_stability(
     """Return the stability of each edge: the share of bootstrap draws in which it holds. None for
     fewer than LEAST prompts, whose draws are no evidence about other prompts."""
     n, edges = each.shape
-    if n < MIN_ROWS or not edges:
+    if n < MIN_UNITS or not edges:
         return None
     rng = np.random.default_rng(seed)
     times = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n

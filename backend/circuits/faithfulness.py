@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from backend.ablation.bootstrap_intervals import bootstrap_estimate
 from backend.circuits.complement_ablation import ComplementAblation
 from backend.circuits.node_table import NodeTable
 from backend.circuits.records import (
@@ -25,8 +24,9 @@ from backend.circuits.records import (
     Faithfulness,
     FaithfulnessPoint,
     NullFaithfulness,
-    PromptEstimate,
 )
+from feature_store.statistics.bootstrap_t import estimate_mean, estimate_ratio
+from feature_store.statistics.estimate import Estimate
 
 CLEAR_STANDARD_ERRORS = 3.0
 """Number of standard errors that F(M) − F(∅) must exceed for faithfulness to be defined."""
@@ -43,8 +43,8 @@ class FaithfulnessCurves:
     """Faithfulness and completeness over the number of kept nodes, with F(M) and F(∅)."""
 
     points: tuple[FaithfulnessPoint, ...]
-    clean: PromptEstimate
-    empty: PromptEstimate
+    clean: Estimate
+    empty: Estimate
     is_defined: bool
     """Whether F(M) − F(∅) exceeds its standard error enough for faithfulness to be defined."""
     figures: dict[int, Faithfulness] = field(default_factory=dict)
@@ -110,8 +110,8 @@ def measure_faithfulness_curves(
             figures[point.nodes] = combine_faithfulness_and_null(point, point.share, null)
     return FaithfulnessCurves(
         tuple(points),
-        bootstrap_over_prompts(ablation.clean[:, None], seed),
-        bootstrap_over_prompts(base[:, None], seed),
+        estimate_mean(ablation.clean, seed),
+        estimate_mean(base, seed),
         is_clearly_different(ablation.clean, base),
         figures,
     )
@@ -153,26 +153,9 @@ def estimate_faithfulness(
     empty: Float[np.ndarray, "n"],
     clean: Float[np.ndarray, "n"],
     seed: int = 0,
-) -> PromptEstimate:
-    """Estimate faithfulness, the ratio of means over prompts, with its bootstrap interval."""
-    return bootstrap_over_prompts(np.stack([found, empty, clean], 1), seed, _faithfulness_ratio)
-
-
-def _faithfulness_ratio(rows: Float[np.ndarray, "... n 3"]) -> Float[np.ndarray, "..."]:
-    found, empty, clean = (rows[..., i].mean(-1) for i in range(3))
-    return (found - empty) / (clean - empty)
-
-
-def bootstrap_over_prompts(
-    rows: Float[np.ndarray, "n k"], seed: int, statistic: Callable | None = None
-) -> PromptEstimate:
-    """Return the bootstrap estimate of a faithfulness figure over prompts, with its interval."""
-    given = (
-        bootstrap_estimate(rows, seed=seed)
-        if statistic is None
-        else bootstrap_estimate(rows, statistic, seed)
-    )
-    return PromptEstimate(given["value"], given["low"], given["high"], given["n"])
+) -> Estimate:
+    """Estimate the faithfulness of a circuit, a ratio of means, with its interval over prompts."""
+    return estimate_ratio(found - empty, clean - empty, seed)
 
 
 def _run_node_sets(
@@ -194,7 +177,7 @@ def measure_random_sets(
     ablation: ComplementAblation,
     table: NodeTable,
     chosen: Int[Tensor, "m"],
-    own: PromptEstimate,
+    own: Estimate,
     empty: np.ndarray,
     errors: ErrorTermMode,
     draws: int,
@@ -214,15 +197,15 @@ def measure_random_sets(
     shares = (values - empty.mean()) / (ablation.clean.mean() - empty.mean())
     low, median, high, top = map(float, np.quantile(shares, [0.025, 0.5, 0.975, 0.95]))
     # 1.8 is as far from the whole model as 0.2, so compare distances from 1.
-    nearer = float((abs(shares - 1) > abs(own.value - 1)).mean())
+    nearer = float((abs(shares - 1) > abs(own.number - 1)).mean())
     return NullFaithfulness(median, low, high, top, draws, nearer)
 
 
 def combine_faithfulness_and_null(
-    point: FaithfulnessPoint, own: PromptEstimate, null: NullFaithfulness
+    point: FaithfulnessPoint, own: Estimate, null: NullFaithfulness
 ) -> Faithfulness:
     """Combine the faithfulness of a curve point and its null into one record."""
-    return Faithfulness(own.value, null, point.nodes, point.errors, own.low, own.high, own.n)
+    return Faithfulness(own.number, null, point.nodes, point.errors, own.low, own.high, own.n)
 
 
 def measure_node_set_with_null(

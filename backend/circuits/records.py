@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from backend.circuits.circuit_format_1 import convert_format_1
 from feature_store.errors import InputError
+from feature_store.statistics.estimate import Estimate
 
 NodeKind = Literal["feature", "error", "token", "logit", "head"]
 BaselineKind = Literal["zero", "mean", "resample", "pair"]
@@ -77,17 +78,6 @@ class CircuitEdge:
 
 
 @dataclass(frozen=True)
-class PromptEstimate:
-    """Record of a circuit's figure with its 95 % interval over prompts; there is no interval if the
-    number of prompts is too small."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-
-
-@dataclass(frozen=True)
 class EffectCheck:
     """Record of the agreement of a circuit's estimated effects with exact ablations of its
     strongest nodes, one at a time."""
@@ -121,10 +111,10 @@ class FaithfulnessPoint:
 
     nodes: int
     errors: ErrorTermMode
-    share: PromptEstimate | None = None
+    share: Estimate | None = None
     """Share (F(C) − F(∅)) ÷ (F(M) − F(∅)) for the curve; the faithfulness that is reported of a
     circuit is its `Faithfulness` record, which has a null."""
-    completeness: PromptEstimate | None = None
+    completeness: Estimate | None = None
     """Completeness: the share of the target that all nodes but these reach; low is good."""
 
 
@@ -228,14 +218,14 @@ class Circuit:
     """Names of the positions in the circuit: the prompt's tokens, or the places of a template."""
     effect_means: str = ""
     """Sentence that explains the sign and unit of a node's effect in this circuit."""
-    clean: PromptEstimate | None = None
+    clean: Estimate | None = None
     """Target of the circuit on the unedited model."""
-    empty: PromptEstimate | None = None
+    empty: Estimate | None = None
     """Target of the empty circuit, with every node at its baseline."""
     faithfulness: Faithfulness | None = None
     """Faithfulness of the circuit as returned; None if it was not run, or if the whole model is not
     clearly better than the empty circuit."""
-    completeness: PromptEstimate | None = None
+    completeness: Estimate | None = None
     error_share: Mapping[str, float] = field(default_factory=dict)
     """Share of the error terms in the circuit's effects for each dictionary: Σ|effects of error
     terms| ÷ Σ|all effects|."""
@@ -266,7 +256,10 @@ class Circuit:
     def to_json(self) -> dict[str, Any]:
         """Return the circuit record as plain data for JSON; NaN and infinite numbers become
         null."""
-        plain = {"format": CIRCUIT_FORMAT, **_to_plain_data(asdict(self))}
+        plain = {
+            "format": CIRCUIT_FORMAT,
+            **_to_plain_data(asdict(self, dict_factory=_plain_record)),
+        }
         for name in FAITHFULNESS_FIELDS:
             if (figure := getattr(self, name)) is not None:
                 plain[name]["better_than_random"] = figure.better_than_random
@@ -371,11 +364,22 @@ def _read_faithfulness(given: object) -> Faithfulness | None:
     return _construct_record(Faithfulness, row, "faithfulness")
 
 
-def _read_estimate(given: object, name: str) -> PromptEstimate | None:
+ESTIMATE_FIELDS = {one.name for one in fields(Estimate)}
+
+
+def _plain_record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a record's fields as a dict; an estimate's unused fields are left out."""
+    record = dict(pairs)
+    if record.keys() == ESTIMATE_FIELDS:
+        return {k: v for k, v in record.items() if v or k not in ("n_documents", "note")}
+    return record
+
+
+def _read_estimate(given: object, name: str) -> Estimate | None:
     return (
         None
         if given is None
-        else _construct_record(PromptEstimate, _read_fields(PromptEstimate, given, name), name)
+        else _construct_record(Estimate, _read_fields(Estimate, given, name), name)
     )
 
 

@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from backend.contrast.permutation_tests import rank_scores
-
-NORMAL_QUANTILE = 1.959963984540054
-"""Normal quantile of a two-sided 95 % confidence interval."""
+from feature_store.statistics.proportion_intervals import newcombe_interval
 
 
 @dataclass(frozen=True)
@@ -74,29 +72,3 @@ def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         d = np.where(spread > 0, (a.mean(axis=0) - b.mean(axis=0)) / spread, np.nan)
     return d * (1 - 3 / (4 * free - 1))
-
-
-def newcombe_interval(
-    fires_a: np.ndarray, n_a: int, fires_b: np.ndarray, n_b: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of the effect size "difference of two independent firing shares"
-    (Newcombe 1998, method 10), built from Wilson's interval of each share.
-    """
-    p, q = fires_a / n_a, fires_b / n_b
-    (l_a, u_a), (l_b, u_b) = wilson_intervals(fires_a, n_a), wilson_intervals(fires_b, n_b)
-    low = p - q - np.sqrt((p - l_a) ** 2 + (u_b - q) ** 2)
-    return low, p - q + np.sqrt((u_a - p) ** 2 + (q - l_b) ** 2)
-
-
-def wilson_intervals(k: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's 95 % intervals of the firing shares k / n of many features, from which
-    Newcombe's interval of their difference is built.
-    """
-    p = k / n
-    middle = (p + NORMAL_QUANTILE**2 / (2 * n)) / (1 + NORMAL_QUANTILE**2 / n)
-    half = (
-        NORMAL_QUANTILE
-        / (1 + NORMAL_QUANTILE**2 / n)
-        * np.sqrt(p * (1 - p) / n + NORMAL_QUANTILE**2 / (4 * n**2))
-    )
-    return middle - half, middle + half

@@ -3,13 +3,13 @@ intervals, and stopping rules."""
 
 import math
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 from backend.evaluation.reconstruction_batches import CountedMasks
+from feature_store.statistics.student_t import student_t_quantile
 
 WANTED_MARGIN = 0.01
 """Margin in nats to which ΔCE is measured, and margin to which the share of recovered loss is
@@ -83,15 +83,6 @@ class SummedLosses:
             return mean, None
         error = math.sqrt(k / (k - 1) * float((rest**2).sum())) / float(n.sum())
         return mean, student_t_quantile(k - 1) * error
-
-
-@cache
-def student_t_quantile(degrees: int) -> float:
-    """Return the 97.5 % quantile of Student's t distribution, for the interval of a loss
-    difference."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, degrees))
 
 
 def is_difference_precise(losses: SummedLosses, clean: SummedLosses) -> bool:

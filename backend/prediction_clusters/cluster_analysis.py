@@ -11,7 +11,6 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from backend.ablation.bootstrap_intervals import bootstrap_estimate
 from backend.engine import LocalEngine
 from backend.model.fast_forward import ActivationEdit
 from backend.prediction_clusters.cluster_plan import ClusterPlan
@@ -33,6 +32,7 @@ from backend.probing.probe_forward import feature_ablation_edits
 from feature_store.errors import pick_by_name
 from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
+from feature_store.statistics.bootstrap_t import estimate_mean
 
 ClusterProgress = Callable[[int, int, str], None]
 MAX_MEMBERS = 40
@@ -190,12 +190,10 @@ def _ablate_cluster_features(
             one["judged"] = {
                 "features": [str(f) for f in mine],
                 "other": other["number"],
-                "own": bootstrap_estimate(
-                    measure_joint_ablation(engine, file, held, mine)[:, None]
-                ),
-                "others": bootstrap_estimate(
-                    measure_joint_ablation(engine, file, held, theirs)[:, None]
-                ),
+                "own": estimate_mean(measure_joint_ablation(engine, file, held, mine)).to_record(),
+                "others": estimate_mean(
+                    measure_joint_ablation(engine, file, held, theirs)
+                ).to_record(),
             }
 
 

@@ -9,11 +9,6 @@ from typing import Any
 import numpy as np
 
 from backend.engine import LocalEngine
-from backend.probing.accuracy_intervals import (
-    accuracy_by_cell,
-    accuracy_change,
-    accuracy_with_interval,
-)
 from backend.probing.logistic_probe import LogisticProbe, fit_logistic_probe
 from backend.probing.probe_forward import TextBatch, batch_texts, pooled_activations
 from backend.probing.probe_ranking import ProbeEffectSums, ProbeProgress, sum_probe_effects
@@ -22,6 +17,7 @@ from backend.probing.shift_request import ShiftRequest
 from backend.steering.matched_controls import MATCHING_FACTORS, largest_column_factors
 from feature_store.errors import InputError
 from feature_store.records import FeatureId
+from feature_store.statistics.proportion_intervals import estimate_paired_difference, estimate_share
 
 CROSS_FIT_FOLDS = 2
 """Number of folds of the held-out texts for the probe that may train on them."""
@@ -54,12 +50,23 @@ class ProbeEvaluation:
         """Evaluate which test texts are right: return the accuracy over all texts, in each cell of
         label and group, and in the worst cell.
         """
-        found: dict[str, Any] = {"accuracy": accuracy_with_interval(right)}
+        found: dict[str, Any] = {"accuracy": estimate_share(right).to_record()}
         if self.texts.grouped:
-            cells = accuracy_by_cell(right, [one.cell for one in self.texts.test])
+            cells = estimate_share_by_cell(right, [one.cell for one in self.texts.test])
             worst = min(cells, key=lambda name: cells[name]["value"])
             found |= {"cells": cells, "worst": {"cell": worst, **cells[worst]}}
         return found
+
+
+def estimate_share_by_cell(right: np.ndarray, cells: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the accuracy, with its interval, over the texts of each cell of label and group.
+
+    `right` [texts] says whether the probe was right; `cells` [texts] names each text's cell.
+    """
+    names = np.array(cells)
+    return {
+        str(name): estimate_share(right[names == name]).to_record() for name in sorted(set(cells))
+    }
 
 
 def evaluate_shift(
@@ -99,8 +106,8 @@ def evaluate_shift(
         "conditions": accuracies,
         "majority": evaluation.accuracies(evaluation.test_signs == most),
         "changes": {
-            "removed": accuracy_change(after, before),
-            "retrained": accuracy_change(again, before),
+            "removed": estimate_paired_difference(after, before).to_record(),
+            "retrained": estimate_paired_difference(again, before).to_record(),
         },
         "worst_changes": _changes_in_worst_cell(
             evaluation, before, {"removed": after, "retrained": again}
@@ -164,7 +171,10 @@ def _changes_in_worst_cell(
     cells = np.array([one.cell for one in evaluation.texts.test])
     worst = evaluation.accuracies(before)["worst"]["cell"]
     here = cells == worst
-    found = {name: accuracy_change(right[here], before[here]) for name, right in after.items()}
+    found = {
+        name: estimate_paired_difference(right[here], before[here]).to_record()
+        for name, right in after.items()
+    }
     return {"cell": worst, **found}
 
 

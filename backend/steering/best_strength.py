@@ -11,10 +11,10 @@ from typing import Literal
 
 from backend.steering.sweep_results import (
     MeasuredText,
-    MeasureEstimate,
     StrengthTexts,
     SweepOutcome,
 )
+from feature_store.statistics.estimate import Estimate
 
 HalvedBy = Literal["prompts", "seeds"]
 
@@ -28,11 +28,11 @@ class BestStrength:
     """How the texts were halved: by prompts, or by seeds if there is only one prompt, which says
     nothing about other prompts.
     """
-    here: MeasureEstimate
+    here: Estimate
     """Estimate on the half on which the strength was picked, which is biased upward."""
-    there: MeasureEstimate | None
+    there: Estimate | None
     """Estimate on the other half; None if none of its texts was judged."""
-    unedited: MeasureEstimate | None
+    unedited: Estimate | None
     """Estimate for the texts without the edit, on the other half."""
 
 
@@ -62,7 +62,7 @@ def pick_best_strength(outcome: SweepOutcome, measure: str) -> BestStrength | No
 
 def estimate_other_half(
     outcome: SweepOutcome, picked: BestStrength, measures: Sequence[str]
-) -> list[MeasureEstimate | None]:
+) -> list[Estimate | None]:
     """Estimate further measures of the best strength, on the half on which it was not picked."""
     units = sorted({_halving_unit(one, picked.halves) for one in outcome.default.heard})
     (dose,) = [one for one in outcome.doses if one.strength == picked.strength]

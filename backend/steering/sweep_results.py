@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from backend.steering.matched_controls import control_band
-from feature_store.coactivation import wilson_interval
+from feature_store.statistics.bootstrap_t import estimate_mean
+from feature_store.statistics.estimate import Estimate
+from feature_store.statistics.proportion_intervals import estimate_share
 
-BOOTSTRAP_RESAMPLES = 2_000
 SHARE_MEASURES = ("match",)
 """Measures that are 0 or 1 for each text."""
 SWEEP_MEASURES = {
@@ -34,19 +35,6 @@ SWEEP_MEASURES = {
 
 
 @dataclass(frozen=True)
-class MeasureEstimate:
-    """Mean of a measure over the continuations of a sweep, with its 95 % interval."""
-
-    value: float
-    low: float | None
-    """Lower end of the 95 % interval: bootstrap over continuations within each prompt, Wilson's for
-    shares. None if fewer than two texts were measured or all are equal.
-    """
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class MeasuredText:
     """One continuation of a sweep with its measures."""
 
@@ -65,7 +53,7 @@ class StrengthTexts:
     strength: float
     heard: tuple[MeasuredText, ...]
 
-    def estimate(self, measure: str) -> MeasureEstimate | None:
+    def estimate(self, measure: str) -> Estimate | None:
         """Estimate a measure's mean over a sweep's continuations at this strength; None if no text
         has it.
         """
@@ -73,12 +61,10 @@ class StrengthTexts:
         if not mine:
             return None
         values = np.array([one.values[measure] for one in mine])
-        n = len(values)
         if measure in SHARE_MEASURES:
-            low, high = wilson_interval(int(values.sum()), n)
-            return MeasureEstimate(float(values.mean()), low, high, n)
-        low, high = _bootstrap_interval(values, np.array([one.prompt for one in mine]))
-        return MeasureEstimate(float(values.mean()), low, high, n)
+            return estimate_share(values > 0)
+        prompts = np.array([one.prompt for one in mine])
+        return estimate_mean(values, strata=prompts, min_units=2)
 
     def mean(self, measure: str) -> float:
         """Return a measure's mean over a sweep's continuations at this strength; NaN if no text has
@@ -207,23 +193,6 @@ def _to_plain_data(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_to_plain_data(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _bootstrap_interval(
-    values: np.ndarray, prompts: np.ndarray
-) -> tuple[float, float] | tuple[None, None]:
-    """Return the 95 % percentile interval of a sweep measure's mean when each prompt's
-    continuations are resampled.
-    """
-    if len(values) < 2 or np.ptp(values) == 0:
-        return None, None
-    dice = np.random.default_rng(0)
-    total = np.zeros(BOOTSTRAP_RESAMPLES)
-    for prompt in np.unique(prompts):
-        mine = values[prompts == prompt]
-        total += mine[dice.integers(len(mine), size=(BOOTSTRAP_RESAMPLES, len(mine)))].sum(axis=1)
-    low, high = np.quantile(total / len(values), [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _control_band(values: Sequence[float]) -> ControlBand | None:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autointerp.statistics.estimate import Estimate
-from autointerp.statistics.feature_means import mean_over_features
-from autointerp.statistics.token_correlations import TAIL, is_constant
+from feature_store.statistics.estimate import TAIL, Estimate
+from feature_store.statistics.feature_means import mean_over_features
+from feature_store.statistics.token_correlations import is_constant
 
 EQUIVALENCE_MARGIN = 0.05
 """A difference (own − borrowed label) that lies within ± this much is called none."""

@@ -13,9 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from autointerp.statistics.estimate import CONFIDENCE_LEVEL, MIN_JUDGEMENTS, Estimate
+from feature_store.statistics.estimate import MIN_JUDGEMENTS, TAIL, Estimate
 
-TAIL = (1 - CONFIDENCE_LEVEL) / 2
 NEAR_COUNT, FAR_COUNT = 0.35, 0.65
 """Pseudo-counts of a limit, on its own side and on the other. Halves (Jeffreys) cover 79 % where
 whole documents are right or wrong, 98 % of them right, with 20 judgements a class; these 97 %."""

@@ -1,6 +1,6 @@
 """Estimates with intervals that hold: docs/scores.md says what each is and how well it covers."""
 
-from autointerp.statistics.answer_rates import (
+from feature_store.statistics.answer_rates import (
     ClassAnswers,
     answer_rate,
     balanced_accuracy,
@@ -8,16 +8,16 @@ from autointerp.statistics.answer_rates import (
     independent_difference,
     precision_at_density,
 )
-from autointerp.statistics.auc_intervals import roc_auc
-from autointerp.statistics.estimate import MIN_JUDGEMENTS, Estimate
-from autointerp.statistics.feature_means import mean_over_features, mean_paired_difference
-from autointerp.statistics.token_correlations import (
+from feature_store.statistics.auc_intervals import roc_auc
+from feature_store.statistics.difference_verdict import DifferenceVerdict, judge_difference
+from feature_store.statistics.estimate import MIN_JUDGEMENTS, Estimate
+from feature_store.statistics.feature_means import mean_over_features, mean_paired_difference
+from feature_store.statistics.token_correlations import (
     explained_variance,
     mean_by_document,
     pearson_correlation,
     spearman_correlation,
 )
-from autointerp.statistics.verdict import DifferenceVerdict, judge_difference
 
 __all__ = [
     "MIN_JUDGEMENTS",

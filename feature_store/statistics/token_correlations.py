@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from autointerp.statistics.estimate import CONFIDENCE_LEVEL, MIN_JUDGEMENTS, Estimate
+from feature_store.statistics.estimate import MIN_JUDGEMENTS, TAIL, Estimate
 
-TAIL = (1 - CONFIDENCE_LEVEL) / 2
 CORRELATION_EDGE = 1e-9
 NumberArray = Sequence[float] | np.ndarray
 DocumentLabels = Sequence[int] | Sequence[str] | np.ndarray

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autointerp.statistics.answer_rates import FAR_COUNT, NEAR_COUNT, TAIL
-from autointerp.statistics.estimate import MIN_JUDGEMENTS, Estimate
+from feature_store.statistics.answer_rates import FAR_COUNT, NEAR_COUNT
+from feature_store.statistics.estimate import MIN_JUDGEMENTS, TAIL, Estimate
 
 RARE_ERRORS = 3.0
 NumberArray = Sequence[float] | np.ndarray
