@@ -1,4 +1,5 @@
-"""Estimates with intervals that hold: docs/scores.md says what each is and how well it covers."""
+"""Statistics of scores and effects: estimates with confidence intervals whose coverage was measured
+(docs/scores.md)."""
 
 from feature_store.statistics.answer_rates import (
     ClassAnswers,

@@ -1,10 +1,11 @@
-"""Shares of right answers, and what follows from two of them, with intervals that hold at the edge.
+"""Rates of right answers, with confidence intervals that hold near 0 and 1, and what follows from
+two rates: balanced accuracy, F1, precision.
 
 Windows of one document are not independent, so a class counts as fewer judgements than it has: its
 effective number is n ÷ design effect (Kish 1965; Rao & Scott 1992). Limits are quantiles of Beta
-distributions with that number (as Jeffreys' interval, with pseudo-counts a little wider), so that
-they have a width where every answer was right. The mean of two rates is taken for one Beta of like
-mean and variance. docs/scores.md tables the coverage.
+distributions with that number (as Jeffreys' interval, with slightly larger pseudo-counts), so that
+the interval has a width where every answer was right. The mean of two rates is approximated by one
+Beta of the same mean and variance. docs/scores.md tables the coverage.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,32 +18,35 @@ from feature_store.statistics.estimate import MIN_JUDGEMENTS, TAIL, Estimate
 
 NEAR_COUNT, FAR_COUNT = 0.35, 0.65
 """Pseudo-counts of a limit, on its own side and on the other. Halves (Jeffreys) cover 79 % where
-whole documents are right or wrong, 98 % of them right, with 20 judgements a class; these 97 %."""
+whole documents are right or wrong, 98 % of them right, with 20 judgements per class; these cover 97
+%."""
 ICC_BEFORE = 0.3
-"""What is supposed of the correlation within documents before anything is seen, …"""
+"""Prior correlation of answers within a document."""
 ICC_WEIGHT = 1.0
-"""… and how much that counts: as much as pairs of judgements of total variance 1."""
+"""Weight of the prior correlation: as much as pairs of judgements of total variance 1."""
 FEW_PER_DOCUMENT, MANY_PER_DOCUMENT = 3.0, 5.0
-"""Judgements a document: up to FEW the two figures above hold. From MANY on a class has few
-documents for its judgements, and the correlation is hard to estimate, …"""
+"""Judgements per document: up to FEW_PER_DOCUMENT the prior above is used. From MANY_PER_DOCUMENT
+on, a class has few documents for its judgements, and the correlation is hard to estimate."""
 ICC_BEFORE_MANY = 0.4
-"""… so this is supposed instead, with a weight that grows with the pairs within a document, and
-limits take the quantiles that the number of documents leaves (Korn & Graubard 1998). Without this
-5 judgements a document that correlate by 0.5 are covered 92 %, 8 of them 90 %."""
+"""Prior correlation from MANY_PER_DOCUMENT judgements per document on, with a weight that grows
+with the pairs within a document; limits use the quantiles for the number of documents (Korn &
+Graubard 1998). Without this, 5 judgements per document that correlate by 0.5 are covered 92 %, 8 of
+them 90 %."""
 ICC_ROUNDS = 4
 BETA_POINTS = 200
 
 
 @dataclass(frozen=True)
 class ClassAnswers:
-    """The judgements of one class that could be read."""
+    """Answers of a judge on one class of windows (firing or silent): which were right, with their
+    documents and weights."""
 
     hits: np.ndarray
     """Truth values [..., n]: whether the answer was right. Leading axes are repetitions."""
     documents: np.ndarray
-    """[n]: the document of each."""
+    """Document of each answer [n]."""
     weights: np.ndarray | None = None
-    """[n]: how many windows each stands for; None where all count alike."""
+    """Number of windows that each answer represents [n]; None for equal weights."""
 
     @classmethod
     def of(
@@ -51,7 +55,7 @@ class ClassAnswers:
         documents: Sequence[int] | np.ndarray,
         weights: Sequence[float] | np.ndarray | None = None,
     ) -> "ClassAnswers":
-        """From lists of equal length."""
+        """Build the answers of a class from sequences of equal length."""
         found = cls(
             np.asarray(hits, dtype=bool),
             np.asarray(documents),
@@ -63,21 +67,21 @@ class ClassAnswers:
 
     @property
     def n(self) -> int:
-        """Judgements."""
+        """Number of answers in the class."""
         return len(self.documents)
 
     @property
     def n_documents(self) -> int:
-        """Distinct documents."""
+        """Number of distinct documents with answers."""
         return len(self.document_sizes)
 
     def share(self) -> np.ndarray:
-        """Weighted share of right answers [...]."""
+        """Return the weighted rate of right answers [...]."""
         return np.average(self.hits, axis=-1, weights=self.weights)
 
     def effective(self, icc: np.ndarray) -> np.ndarray:
-        """Independent judgements that would give as much [...], for a correlation `icc` between
-        two of one document: (Σw)² ÷ ((1 − icc)·Σw² + icc·Σ(Σw of a document)²)."""
+        """Return the effective number of independent answers [...], for a correlation `icc` between
+        two answers of one document: (Σw)² ÷ ((1 − icc)·Σw² + icc·Σ(Σw of a document)²)."""
         weights = np.ones(self.n) if self.weights is None else self.weights
         of_document = weights @ self._members
         spread = (1 - icc) * (weights**2).sum() + icc * (of_document**2).sum()
@@ -85,21 +89,23 @@ class ClassAnswers:
 
     @cached_property
     def document_sizes(self) -> np.ndarray:
-        """Judgements of each document [documents]."""
+        """Number of answers of each document [documents]."""
         return np.unique(self.documents, return_counts=True)[1]
 
     @cached_property
     def _members(self) -> np.ndarray:
-        """[n, documents]: 1 where a judgement belongs to a document."""
+        """Membership matrix [n, documents]: 1 where an answer belongs to a document."""
         _, of = np.unique(self.documents, return_inverse=True)
         return np.eye(of.max(initial=-1) + 1)[of]
 
 
 def correlation_within(classes: Sequence[ClassAnswers]) -> np.ndarray:
-    """The correlation of two answers of one document [...], the same for all classes.
+    """Return the correlation of two answers of one document [...], estimated jointly for all
+    classes.
 
-    From the products of residuals within documents, corrected for the means being estimated, and
-    drawn towards `correlation_prior` where there is little to see (no errors, few pairs).
+    It is computed from products of residuals within documents, corrected for the means being
+    estimated, and shrunk towards `correlation_prior` where there is little information (no errors,
+    few pairs).
     """
     parts = [_residual_products(one) for one in classes]
     before, weight = correlation_prior(classes)
@@ -115,13 +121,14 @@ def correlation_within(classes: Sequence[ClassAnswers]) -> np.ndarray:
 
 
 def judgements_per_document(classes: Sequence[ClassAnswers]) -> float:
-    """Return how many judgements the document of an average judgement has: Σsize² ÷ Σsize."""
+    """Return how many answers the document of an average answer has: Σsize² ÷ Σsize."""
     sizes = np.concatenate([one.document_sizes for one in classes])
     return float((sizes**2).sum() / max(sizes.sum(), 1))
 
 
 def document_crowding(classes: Sequence[ClassAnswers]) -> float:
-    """Return 0 up to FEW judgements a document, 1 from MANY on, and linear between them."""
+    """Return how crowded documents are with answers: 0 up to FEW_PER_DOCUMENT, 1 from
+    MANY_PER_DOCUMENT on, and linear between."""
     return float(
         np.clip(
             (judgements_per_document(classes) - FEW_PER_DOCUMENT)
@@ -133,17 +140,17 @@ def document_crowding(classes: Sequence[ClassAnswers]) -> float:
 
 
 def correlation_prior(classes: Sequence[ClassAnswers]) -> tuple[float, float]:
-    """Return the correlation that is supposed before anything is seen, and its weight."""
+    """Return the prior correlation of answers within a document, and its weight."""
     before = ICC_BEFORE + document_crowding(classes) * (ICC_BEFORE_MANY - ICC_BEFORE)
     pairs = (judgements_per_document(classes) - 1) / (FEW_PER_DOCUMENT - 1)
     return before, ICC_WEIGHT * max(pairs, 1.0) ** 2
 
 
 def effective_sizes(classes: Sequence[ClassAnswers]) -> list[np.ndarray]:
-    """Return each class's effective number of judgements [...], by the correlation of both.
+    """Return each class's effective number of answers [...], by the correlation of both classes.
 
-    Where documents are crowded, less by (t of the judgements ÷ t of the documents)², as much as the
-    correlation counts: quantiles of few documents are wider.
+    Where documents are crowded, the number is reduced by (t quantile of the answers ÷ t quantile of
+    the documents)², in proportion to the correlation: quantiles for few documents are wider.
     """
     from scipy.special import stdtrit  # scipy.stats' t.ppf is this
 
@@ -157,8 +164,8 @@ def effective_sizes(classes: Sequence[ClassAnswers]) -> list[np.ndarray]:
 
 
 def _residual_products(one: ClassAnswers) -> tuple[np.ndarray, float, np.ndarray]:
-    """Σ of products of residuals over ordered pairs of one document [...], the number of those
-    pairs, and the variance of a judgement [...]."""
+    """Return the sum of products of the answers' residuals over ordered pairs of one document
+    [...], the number of those pairs, and the variance of an answer [...]."""
     residual = one.hits - one.hits.mean(-1, keepdims=True)
     members = one._members
     square = (residual**2).sum(-1)
@@ -168,7 +175,8 @@ def _residual_products(one: ClassAnswers) -> tuple[np.ndarray, float, np.ndarray
 
 
 def rate_interval(classes: Sequence[ClassAnswers]) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper 95 % limit [...] of the mean of the classes' rates."""
+    """Return the lower and upper 95 % limit [...] of the mean of the classes' rates of right
+    answers."""
     from scipy.special import betaincinv  # scipy.stats' beta.ppf is this, at thirty times the time
 
     shares = [one.share() for one in classes]
@@ -184,7 +192,8 @@ def rate_interval(classes: Sequence[ClassAnswers]) -> tuple[np.ndarray, np.ndarr
 def _combined_beta(
     shares: Sequence[np.ndarray], sizes: Sequence[np.ndarray], hit: float, miss: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The Beta whose mean and variance are those of the mean of the rates' Betas."""
+    """Return the Beta parameters whose mean and variance are those of the mean of the answer rates'
+    Betas."""
     mean, variance = np.asarray(0.0), np.asarray(0.0)
     for share, size in zip(shares, sizes, strict=True):
         a, b = share * size + hit, (1 - share) * size + miss
@@ -195,7 +204,7 @@ def _combined_beta(
 
 
 def answer_rate(answers: ClassAnswers) -> Estimate:
-    """The share of right answers of one class."""
+    """Estimate the rate of right answers of one class."""
     if answers.n < MIN_JUDGEMENTS:
         return Estimate.too_few(answers.n, answers.n_documents, found=answers.n, unit="judgements")
     low, high = rate_interval([answers])
@@ -203,7 +212,8 @@ def answer_rate(answers: ClassAnswers) -> Estimate:
 
 
 def balanced_accuracy(positives: ClassAnswers, negatives: ClassAnswers) -> Estimate:
-    """The mean of the rates of right answers on firing and on silent windows; chance is 0.5."""
+    """Estimate balanced accuracy, the mean of the rates of right answers on firing and on silent
+    windows; chance is 0.5."""
     if problem := _too_few_windows(positives, negatives):
         return problem
     low, high = rate_interval([positives, negatives])
@@ -212,7 +222,8 @@ def balanced_accuracy(positives: ClassAnswers, negatives: ClassAnswers) -> Estim
 
 
 def f1_score(positives: ClassAnswers, negatives: ClassAnswers) -> Estimate:
-    """F1 of "it fires" on the windows that were asked about, as many of each class as there are."""
+    """Estimate the F1 score of the answer “it fires” on the windows that were asked about, with
+    their numbers per class."""
     ratio = negatives.n / max(positives.n, 1)
     return estimate_from_rates(
         lambda hit, false: 2 * hit / (1 + hit + ratio * false), positives, negatives
@@ -222,9 +233,11 @@ def f1_score(positives: ClassAnswers, negatives: ClassAnswers) -> Estimate:
 def precision_at_density(
     positives: ClassAnswers, negatives: ClassAnswers, density: float
 ) -> Estimate:
-    """Share of windows called firing that fire, where `density` of all windows do.
+    """Estimate precision from two rates of right answers: the share of windows called firing that
+    fire, where `density` of all windows do.
 
-    `negatives` are a random sample of silent windows; of hard ones it would mean nothing.
+    `negatives` must be a random sample of silent windows; with hard negatives the value would be
+    meaningless.
     """
     if not 0 < density < 1:
         return Estimate.none(positives.n, positives.n_documents, "no window fires, or all do")
@@ -241,9 +254,9 @@ def estimate_from_rates(
     positives: ClassAnswers,
     negatives: ClassAnswers,
 ) -> Estimate:
-    """A function that rises with the hit rate and falls with the false alarm rate.
+    """Estimate a function that increases with the hit rate and decreases with the false alarm rate.
 
-    Its limits are quantiles over both rates' Betas, each drawn at 200 even steps.
+    Its limits are quantiles over both rates' Betas, each evaluated at 200 even steps.
     """
     from scipy.special import betaincinv
 
@@ -270,10 +283,11 @@ def estimate_from_rates(
 
 
 def independent_difference(one: Estimate, other: Estimate) -> Estimate:
-    """`one` − `other`, measured on independent windows (MOVER: Zou & Donner 2008).
+    """Estimate the difference `one` − `other` of two rates or means from independent windows
+    (MOVER: Zou & Donner 2008).
 
-    Scores of two labels of one feature rest on the same windows: compare those by feature, with
-    `jobs.paired`.
+    Scores of two labels of one feature are based on the same windows: compare those by feature,
+    with `mean_paired_difference`.
     """
     n, n_documents = min(one.n, other.n), min(one.n_documents, other.n_documents)
     ends = (one.value, one.low, one.high, other.value, other.low, other.high)
@@ -287,7 +301,8 @@ def independent_difference(one: Estimate, other: Estimate) -> Estimate:
 
 
 def _too_few_windows(positives: ClassAnswers, negatives: ClassAnswers) -> Estimate | None:
-    """Why there is no value of two classes, or None."""
+    """Return an estimate without a value where one of the two classes has too few answers,
+    otherwise None."""
     for one, name in ((positives, "firing windows"), (negatives, "silent windows")):
         if one.n < MIN_JUDGEMENTS:
             return Estimate.too_few(one.n, one.n_documents, found=one.n, unit=name)

@@ -1,9 +1,10 @@
-"""The area under the ROC curve, with an interval that has a width where the classes part cleanly.
+"""The area under the ROC curve (AUC), with a confidence interval that has a width even where the
+classes are separated completely.
 
-Its variance is that of the shares of the other class that each window beats (DeLong et al. 1988),
+Its variance is that of the shares of the other class that each window exceeds (DeLong et al. 1988),
 summed by document (Obuchowski 1997). Limits are those of a Beta of that variance. Where fewer than
-`RARE` windows' worth of order is wrong the variance knows nothing of the errors not yet seen, and
-the area counts for no more judgements than the smaller class has documents.
+RARE_ERRORS windows are ranked wrongly, the variance misses errors not yet seen, and the AUC counts
+for no more judgements than the smaller class has documents.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ def roc_auc(
     positive_documents: Sequence[int] | np.ndarray,
     negative_documents: Sequence[int] | np.ndarray,
 ) -> Estimate:
-    """The chance that a firing window gets a higher value than a silent one, ties one half.
+    """Estimate the AUC: the probability that a firing window gets a higher value than a silent one,
+    counting ties as one half.
 
-    Values that are all equal say nothing of order: undefined, not 0.5.
+    Values that are all equal give no AUC (undefined, not 0.5).
     """
     from scipy.stats import beta
 
@@ -50,7 +52,8 @@ def roc_auc(
 
 
 def win_shares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of `y` that each of `x` exceeds [x], and of `x` that exceeds each of `y` [y]."""
+    """Return for the AUC the share of `y` that each element of `x` exceeds [x], and the share of
+    `x` that exceeds each element of `y` [y]."""
     sorted_x, sorted_y = np.sort(x), np.sort(y)
     above = np.searchsorted(sorted_y, x, "left") + np.searchsorted(sorted_y, x, "right")
     below = np.searchsorted(sorted_x, y, "left") + np.searchsorted(sorted_x, y, "right")
@@ -58,7 +61,8 @@ def win_shares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def clustered_variance(values: np.ndarray, documents: np.ndarray) -> float:
-    """Variance of the mean of values of which those of one document go together."""
+    """Return the variance of the mean of values for the AUC, with the values of one document
+    treated as one cluster."""
     _, of = np.unique(documents, return_inverse=True)
     sums = np.bincount(of, values - values.mean())
     n = len(sums)

@@ -80,7 +80,8 @@ def _scaled_quantiles(
 def _resample(
     numerator: np.ndarray, denominator: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ratio and its standard error in each of RESAMPLES resamples [resamples]."""
+    """Return the ratio and its standard error in each of RESAMPLES bootstrap resamples
+    [resamples]."""
     rng, n = np.random.default_rng(seed), len(numerator)
     members = [np.flatnonzero(groups == group) for group in range(groups.max() + 1)]
     step = max(1, MAX_COUNTS // n)

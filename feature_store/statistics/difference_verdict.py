@@ -1,8 +1,10 @@
-"""The verdict on a score: whether it tells a feature's own label from one borrowed of another.
+"""Verdict on the difference between the scores of a feature's own label and of a label borrowed
+from another feature.
 
-"No difference" is a finding only where the interval of the difference is narrow enough to exclude
+“No difference” is a finding only where the interval of the difference is narrow enough to exclude
 every difference that matters (equivalence, as in Schuirmann's two one-sided tests); a wide interval
-around 0 says that too little was asked, and how large a difference would have been seen.
+around 0 means that too few questions were asked, and the verdict states how large a difference
+could have been detected.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,32 +17,34 @@ from feature_store.statistics.feature_means import mean_over_features
 from feature_store.statistics.token_correlations import is_constant
 
 EQUIVALENCE_MARGIN = 0.05
-"""A difference (own − borrowed label) that lies within ± this much is called none."""
+"""A difference (own − borrowed label) within ± this margin counts as no difference."""
 DETECTION_POWER = 0.8
-"""How often a difference of the stated size would have had an interval above 0."""
+"""Probability with which a difference of the stated size would have had an interval above 0."""
 VerdictFinding = Literal["above", "below", "at chance", "too few"]
 
 
 @dataclass(frozen=True)
 class DifferenceVerdict:
-    """What a job's difference between own and borrowed labels shows."""
+    """Verdict of a score job on the difference between own and borrowed labels."""
 
     finding: VerdictFinding
     sentence: str
-    """The finding in words, with its figures."""
+    """The verdict in words, with its figures."""
     detectable: float | None
-    """The difference that would have been seen in POWER of all jobs like this one; None where so
-    few features have both scores that nothing can be said."""
+    """Difference that would have been detected in a share DETECTION_POWER of jobs like this one;
+    None where too few features have both scores."""
 
     def to_json(self) -> dict[str, Any]:
-        """The verdict as plain data."""
+        """Return the verdict on a difference as plain data."""
         return asdict(self)
 
 
 def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> DifferenceVerdict:
-    """Return the verdict on own − borrowed label, a difference a feature [features].
+    """Return the verdict on the difference own − borrowed label, given one difference per feature
+    [features].
 
-    Features without one are NaN. `bounds` are the least and the largest possible difference.
+    Features without a difference are NaN. `bounds` are the smallest and largest possible
+    difference.
     """
     kept = np.asarray(differences, float)
     kept = kept[np.isfinite(kept)]
@@ -70,9 +74,10 @@ def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> Di
 
 
 def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
-    """Return the true difference at which POWER of the intervals lie above 0.
+    """Return the true difference at which a share DETECTION_POWER of the intervals is above 0.
 
-    It is (t + z) standard errors, t being the quantile of the interval and z that of POWER.
+    It is (t + z) standard errors, where t is the quantile of the interval and z that of
+    DETECTION_POWER.
     """
     from scipy.special import ndtri, stdtrit  # scipy.stats' norm.ppf and t.ppf are these
 
@@ -87,7 +92,8 @@ def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
 
 
 def too_few_sentence(found: Estimate, seen: float | None) -> str:
-    """Return why there is no finding, and what would have been one."""
+    """Return the sentence of a verdict without a finding: which difference could have been
+    detected."""
     if seen is None:
         return f"Too few judgements to tell (features with both scores: {found.n})."
     few = f" (features with both scores: {found.n})" if found.value is None else ""
@@ -95,5 +101,5 @@ def too_few_sentence(found: Estimate, seen: float | None) -> str:
 
 
 def format_signed(value: float) -> str:
-    """A difference with two decimals and its sign."""
+    """Return the difference of a verdict with two decimals and its sign."""
     return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")

@@ -11,7 +11,8 @@ TAIL = (1 - CONFIDENCE_LEVEL) / 2
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % confidence interval and the size of the sample behind it."""
+    """Estimate of a quantity: a number with its 95 % confidence interval and the size of the
+    sample."""
 
     value: float | None
     """The point estimate; None where it is undefined or the sample is too small (see `note`)."""
@@ -27,13 +28,15 @@ class Estimate:
 
     @property
     def number(self) -> float:
-        """The value as a float; raises `ValueError`, with the note, where there is none."""
+        """Value of the estimate as a float; raises `ValueError`, with the note, where there is
+        none."""
         if self.value is None:
             raise ValueError(self.note or "This estimate has no value.")
         return self.value
 
     def to_record(self) -> dict[str, float | int | None]:
-        """Return value, limits and sample size as plain data, as results are saved."""
+        """Return the estimate's value, limits and sample size as plain data, as results are
+        saved."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
     @classmethod

@@ -15,7 +15,7 @@ from feature_store.statistics.student_t import estimate_student_mean
 from feature_store.statistics.token_correlations import is_constant
 
 MIN_FOR_STUDENT = 500
-"""Features from which on the interval is Student's: resampling them gives the same."""
+"""Number of features from which the interval of a mean is Student's: resampling gives the same."""
 
 
 def mean_over_features(
@@ -24,11 +24,11 @@ def mean_over_features(
     seed: int = 0,
     many: int = MIN_FOR_STUDENT,
 ) -> Estimate:
-    """The mean of the features that have a value; `bounds` are the least and the largest possible.
-    From `many` features on the interval is Student's.
+    """Estimate the mean over all features that have a value. `bounds` are the smallest and largest
+    possible value; from `many` features on the interval is Student's.
 
-    Where all are equal, up to 3 ÷ n of all features may still be anything (95 %), and the interval
-    says so.
+    Where all values are equal, up to 3 ÷ n of all features may still have any value (95 %), and the
+    interval says so.
     """
     kept = np.array([v for v in values if v is not None and np.isfinite(v)], dtype=float)
     n = len(kept)
@@ -47,7 +47,7 @@ def mean_over_features(
 def mean_paired_difference(
     one: Mapping[int, float | None], other: Mapping[int, float | None], seed: int = 0
 ) -> Estimate:
-    """The mean of `one` − `other` over the features that have both; both lie in [0, 1]."""
+    """Estimate the mean of `one` − `other` over the features that have both; both lie in [0, 1]."""
     pairs = [(a, other.get(feature)) for feature, a in one.items()]
     both = [a - b for a, b in pairs if a is not None and b is not None]
     return mean_over_features(both, (-1.0, 1.0), seed)

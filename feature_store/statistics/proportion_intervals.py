@@ -66,8 +66,8 @@ def estimate_paired_difference(after: np.ndarray, before: np.ndarray) -> Estimat
 
 
 def _continuity_corrected_phi(both: int, first: int, second: int, neither: int) -> float:
-    """Return the correlation of two paired judgements, corrected for continuity as Newcombe does;
-    0 where one of the judgements is constant."""
+    """Return the correlation of two paired proportions, corrected for continuity as Newcombe's
+    interval does; 0 where one of the judgements is constant."""
     spread = (both + first) * (second + neither) * (both + second) * (first + neither)
     if spread == 0:
         return 0.0

@@ -1,9 +1,9 @@
-"""Correlations, explained variance and means over tokens, with documents as the units.
+"""Correlations, explained variance and means over tokens, with documents as independent units.
 
-The statistic is computed again without each document (the jackknife, stratified), on a scale where
-it is near to symmetric: Fisher's z for r, log(1 − R²). Activations have long tails, so a few
-documents decide; the t quantile's degrees of freedom are those that the documents' contributions
-leave (Satterthwaite): Σd² squared ÷ Σd⁴, less 1. The bootstrap over documents covers 70–80 % there.
+The statistic is computed again without each document (a stratified jackknife), on a scale on which
+it is nearly symmetric: Fisher's z for r, log(1 − R²). Activations have long tails, so a few
+documents dominate; the t quantile's degrees of freedom are those of the documents' contributions
+(Satterthwaite): (Σd²)² ÷ Σd⁴, less 1. The bootstrap over documents covers only 70–80 % here.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ def pearson_correlation(
     documents: DocumentLabels,
     strata: DocumentLabels | None = None,
 ) -> Estimate:
-    """Pearson's r over all rows (of tokens: their concatenation).
+    """Estimate Pearson's correlation r over all rows (for tokens: their concatenation).
 
-    `strata` parts documents that were drawn apart (firing, silent); one document may lie in both.
-    Undefined, not 0, where either side is constant.
+    `strata` separates documents that were sampled separately (firing, silent); one document may be
+    in both. Undefined, not 0, where either side is constant.
     """
     x, y = np.asarray(said, float), np.asarray(true, float)
     terms = [np.ones_like(x), x, y, x * x, y * y, x * y]
@@ -50,7 +50,8 @@ def pearson_correlation(
 def spearman_correlation(
     one: NumberArray, other: NumberArray, documents: DocumentLabels
 ) -> Estimate:
-    """Pearson's r of ranks, ties shared: how far two scores agree in order."""
+    """Estimate Spearman's rank correlation, with ties averaged: how far two scores agree in
+    order."""
     from scipy.stats import rankdata
 
     return pearson_correlation(rankdata(one), rankdata(other), documents)
@@ -62,7 +63,8 @@ def explained_variance(
     documents: DocumentLabels,
     strata: DocumentLabels | None = None,
 ) -> Estimate:
-    """1 − Σ(true − said)² ÷ Σ(true − mean)²: 1 at best, below 0 where the mean says more."""
+    """Estimate explained variance over tokens, 1 − Σ(true − predicted)² ÷ Σ(true − mean)²: at most
+    1, below 0 where the mean predicts better."""
     x, y = np.asarray(said, float), np.asarray(true, float)
     terms = [np.ones_like(y), y, y * y, (y - x) ** 2]
     sums, groups = sum_by_document(np.stack(terms, -1), documents, strata)
@@ -79,7 +81,8 @@ def explained_variance(
 
 
 def mean_by_document(values: NumberArray, documents: DocumentLabels) -> Estimate:
-    """The mean of unbounded values. No interval can be had where all are equal."""
+    """Estimate the mean of unbounded values over tokens, with documents as units; there is no
+    interval where all values are equal."""
     x = np.asarray(values, float)
     sums, groups = sum_by_document(np.stack([np.ones_like(x), x], -1), documents, None)
     n = len(sums)
@@ -95,7 +98,8 @@ def mean_by_document(values: NumberArray, documents: DocumentLabels) -> Estimate
 def sum_by_document(
     terms: np.ndarray, documents: DocumentLabels, strata: DocumentLabels | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The sums [documents, terms] of rows [n, terms], and the stratum of each document."""
+    """Return the sums [documents, terms] over the tokens of each document from rows [n, terms], and
+    the stratum of each document."""
     _, of = np.unique(np.asarray(documents), return_inverse=True)
     _, part = np.unique(np.asarray(strata if strata is not None else of * 0), return_inverse=True)
     parts = part.max(initial=0) + 1
@@ -108,7 +112,8 @@ def sum_by_document(
 def jackknife_interval(
     statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, groups: np.ndarray
 ) -> tuple[float, float]:
-    """95 % limits of a statistic of summed terms [..., terms]; the same twice where all agree."""
+    """Return the 95 % jackknife limits of a correlation or mean, a statistic of summed terms [...,
+    terms]; both limits equal the value where all documents agree."""
     from scipy.stats import t
 
     value, without = float(statistic(sums.sum(0))), statistic(sums.sum(0) - sums)
@@ -126,23 +131,25 @@ def jackknife_interval(
 
 
 def fisher_z(sums: np.ndarray) -> np.ndarray:
-    """Fisher's z of r, from the sums of `pearson`."""
+    """Return Fisher's z of the correlation r, from the sums of `pearson_from_sums`."""
     return np.arctanh(np.clip(pearson_from_sums(sums), -1 + CORRELATION_EDGE, 1 - CORRELATION_EDGE))
 
 
 def pearson_from_sums(sums: np.ndarray) -> np.ndarray:
-    """r from n, Σx, Σy, Σx², Σy², Σxy [..., 6]; 0 where a side is constant."""
+    """Return Pearson's correlation r from the sums n, Σx, Σy, Σx², Σy², Σxy [..., 6]; 0 where a
+    side is constant."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     size = np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0)
     return np.where(size > 0, (n * xy - x * y) / np.sqrt(np.where(size > 0, size, 1)), 0.0)
 
 
 def log_unexplained_share(sums: np.ndarray) -> np.ndarray:
-    """log of error ÷ variance, from n, Σy, Σy², Σ(y − x)² [..., 4]."""
+    """Return the logarithm of the unexplained share of variance over tokens (error ÷ variance),
+    from n, Σy, Σy², Σ(y − x)² [..., 4]."""
     n, y, yy, error = np.moveaxis(sums, -1, 0)
     return np.log(np.maximum(error, 1e-300) / np.maximum(yy - y * y / n, 1e-300))
 
 
 def is_constant(values: np.ndarray) -> bool:
-    """Whether all are equal but for rounding."""
+    """Return whether all values of one side of a correlation are equal up to rounding."""
     return bool(np.ptp(values) <= 1e-12 * max(float(np.abs(values).max()), 1e-300))
