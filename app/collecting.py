@@ -51,9 +51,9 @@ def put(features: list[FeatureId], key: str, lists: FeatureLists) -> None:
 
 def membership(subject: PanelContext) -> None:
     """Which lists a feature is in: choose, take out, or type a new list's name."""
-    lists = subject.said.annotations.lists
+    lists = subject.catalog.annotations.lists
     there = [one.id for one in lists.containing(subject.id)]
-    if not subject.said.writable:
+    if not subject.catalog.writable:
         if there:
             st.caption("Lists: " + session.literal(", ".join(named(lists, i) for i in there)))
         return

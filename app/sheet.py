@@ -22,7 +22,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 def take_away(subject: PanelContext) -> None:
     """The feature as one HTML file, made when it is asked for, and as Python."""
-    said = subject.said.annotations.values_of_feature(subject.id)
+    said = subject.catalog.annotations.values_of_feature(subject.id)
     export.menu(
         export.feature_lines(session.shown_store(), subject.place.file.record.id, subject.id),
         {"HTML": (file_name(subject), lambda: page(subject, said))},
@@ -65,7 +65,10 @@ def of_feature(subject: PanelContext, said: dict[str, str], limit: int | None = 
     whole = subject.facts.n_active
     return [
         *(f'<p class="pre">{safe(said[kind])}</p>' for kind in ("label", "note") if kind in said),
-        *(explained(one) for one in subject.said.annotations.explanations.of_feature(subject.id)),
+        *(
+            explained(one)
+            for one in subject.catalog.annotations.explanations.of_feature(subject.id)
+        ),
         f'<p class="muted">{safe(origin(subject))}</p>',
         *(
             f'<p class="amber">{safe(warning)}</p>'

@@ -58,12 +58,12 @@ def test_a_prompt_is_typed_clicked_and_aimed(page) -> None:
 def test_effects_are_shown_and_there_at_once_on_the_next_visit(page, harvest: Path) -> None:
     url = f"/feature?feature={busiest(harvest, 'resid')}&tab=Effect+of+removing+it"
     page.goto(url)
-    page.get_by_text("Δ loss without it").wait_for()
+    page.get_by_text("Δ loss without the feature").wait_for()
     lines = page.locator(".line .moved")
     first = lines.first.inner_text()
     assert "→" in first
     page.goto(url)
-    page.get_by_text("Δ loss without it").wait_for()
+    page.get_by_text("Δ loss without the feature").wait_for()
     assert lines.first.inner_text() == first
 
 

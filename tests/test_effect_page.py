@@ -80,12 +80,16 @@ def test_a_read_only_store_shows_effects_and_says_they_are_not_kept(
     test = visit(removal_effect.TITLE)
     assert part(test, "effect_lines")["lines"]
     said = " ".join(caption.value for caption in test.caption)
-    assert "Computed, but not kept" in said and "read-only" in said.replace("\\", "")
+    assert "Computed, but not saved" in said and "read-only" in said.replace("\\", "")
 
 
 def test_neurons_of_the_stream(visit: Open) -> None:
     columns = part(visit("Neurons & heads"), "neuron_lists")["columns"]
-    assert [column["title"] for column in columns] == ["Reads", "Writes", "Neurons write alike"]
+    assert [column["title"] for column in columns] == [
+        "Reads",
+        "Writes",
+        "Neurons that write alike",
+    ]
     assert all(0 <= row["length"] <= 1 for column in columns for row in column["rows"])
 
 

@@ -85,7 +85,7 @@ def test_the_first_label_is_taken_back(visit: Open, store: Store) -> None:
     test = visit()
     assert not [button for button in test.button if button.key == "notes_undo"]
     test.checkbox(key=STAR).check().run()
-    assert test.button(key="notes_undo").help == "Take the star back."
+    assert test.button(key="notes_undo").help == "Remove the star."
     test.button(key="notes_undo").click().run()
     assert said(store) == {} and not test.checkbox(key=STAR).value
     assert not data(test, "feature_heading")["starred"]
@@ -142,7 +142,7 @@ def test_a_locked_catalog_gives_its_sentence_and_loses_nothing(visit: Open, stor
 def test_a_catalog_that_cannot_be_read_leaves_the_page(visit: Open, store: Store) -> None:
     store.catalog.path.write_bytes(b"not a database at all" * 500)
     test = visit()
-    assert "Labels and notes cannot be read just now." in words(test)
+    assert "Labels and notes cannot be read at the moment." in words(test)
     assert data(test, "feature_contexts")["groups"]
     table = data(visit(session.FEATURES, dictionary="resid"), "features_table")
     assert len(table["rows"]) == 39
@@ -194,4 +194,4 @@ def test_a_label_that_is_too_long_stays_in_its_field_and_is_not_cut(
 def test_a_label_is_one_line() -> None:
     assert annotations.cleaned("label", " a\n\tb  c ") == "a b c"
     assert annotations.cleaned("note", "\n a\n b \n") == "a\n b"
-    assert notes.describe_undo("note", "") == "Take the note back."
+    assert notes.describe_undo("note", "") == "Remove the note."

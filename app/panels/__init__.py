@@ -1,4 +1,5 @@
-"""The boxes of the feature page. To add one: a file with TITLE and draw, and a line in PANELS."""
+"""The panels of the feature page. To add a panel: write a file with `TITLE` and `draw(panel)`, and
+add the module to `PANELS`."""
 
 from types import ModuleType
 
@@ -22,5 +23,5 @@ PANELS: dict[str, tuple[ModuleType, ...]] = {
     "right": (activations, logits, neighbours, similar_features),
     "below": (removal_effect, family, neurons, explanations, notes),
 }
-"""Panels in page order, by the part of the page they stand in. Those below are tabs: only the one
-that is open is drawn, so what it costs is paid by who asked for it. The last is open at first."""
+"""Panel modules by the part of the page that they stand in, in page order. Those below are tabs:
+only the open tab is drawn, so a hidden panel costs nothing. The last tab is open at first."""

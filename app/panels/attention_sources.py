@@ -1,4 +1,5 @@
-"""Source tokens of an attention feature: direct feature attribution in a stored context."""
+"""Source tokens of a feature that reads attention outputs: direct feature attribution of its
+activation at the peak of a stored context."""
 
 import numpy as np
 import streamlit as st
@@ -13,36 +14,40 @@ from backend.engine_protocol import DirectFeatureAttribution, Engine
 CONTEXT_KEY = "attention_context"
 
 
-def draw_source_tokens(subject: PanelContext, engine: Engine, shares: list[float]) -> None:
-    """Where the activation at a context's peak comes from. InputError where that is not defined."""
-    contexts = select_strongest_contexts(subject.contexts)
+def draw_source_tokens(panel: PanelContext, engine: Engine, shares: list[float]) -> None:
+    """Draw the contribution of each head and source token to the activation at a context's peak.
+
+    `shares` is each head's share of the decoder's norm. Raises InputError where direct feature
+    attribution is not defined.
+    """
+    contexts = select_strongest_contexts(panel.contexts)
     number = st.segmented_control(
         "Source tokens in a strong context",
         range(len(contexts)),
         default=0,
         required=True,
         format_func=lambda i: measure(contexts[i].value),
-        key=f"{CONTEXT_KEY}_{subject.id}",
+        key=f"{CONTEXT_KEY}_{panel.id}",
     )
     context = contexts[number or 0]
-    tokens = subject.place.file.sequences.tokens(context.sequence)
-    found = engine.attribute_to_sources(subject.id, tokens, context.peak)
+    tokens = panel.place.file.sequences.tokens(context.sequence)
+    found = engine.attribute_to_sources(panel.id, tokens, context.peak)
     st.caption(
         f"The pre-activation at position {context.peak} of "
-        f"{subject.place.file.documents[context.document]}, taken apart by head and source token "
-        "with the attention patterns held fixed: the parts and the bias add up to it."
+        f"{panel.place.file.documents[context.document]}, split by head and source token "
+        "with attention patterns held fixed. The parts and the bias add up to the pre-activation."
     )
     components.sources(
         key="attention_sources",
-        data=make_source_data(subject, tokens[: context.peak + 1], found, shares),
+        data=make_source_data(panel, tokens[: context.peak + 1], found, shares),
     )
 
 
 def make_source_data(
-    subject: PanelContext, ids: np.ndarray, found: DirectFeatureAttribution, shares: list[float]
+    panel: PanelContext, ids: np.ndarray, found: DirectFeatureAttribution, shares: list[float]
 ) -> dict[str, object]:
-    """As the component takes it; numbers short enough to travel."""
-    texts = subject.place.file.vocabulary.display(ids)
+    """Return the attribution as the component takes it, rounded to keep the message short."""
+    texts = panel.place.file.vocabulary.display(ids)
     return {
         "tokens": [
             {"text": visible(text), "id": token, "breaks": "\n" in text}

@@ -1,4 +1,5 @@
-"""What is said of a feature, how well it does, and the way to more of both."""
+"""The Explanations panel: every explanation of the feature with its provenance and scores, and the
+controls that generate, score and edit explanations."""
 
 import streamlit as st
 
@@ -11,52 +12,55 @@ from feature_store.explanations import PERSON, Explanation
 
 TITLE = "Explanations"
 MAX_EXPLANATIONS = 20
-"""The newest are drawn, so many at most."""
+"""The newest explanations are drawn, up to this number."""
 
 
-def draw(subject: PanelContext) -> None:
-    """The buttons, then each sentence with its provenance, scores, and what can be done with it."""
-    found = edits.list_explanations(subject)
-    now.offers(subject, explained=bool(found))
-    edits.draw_explanation_field(subject)
+def draw(panel: PanelContext) -> None:
+    """Draw the Generate and Score buttons, the field for an explanation of one's own, and each
+    explanation with its scores."""
+    found = edits.list_explanations(panel)
+    now.offers(panel, explained=bool(found))
+    edits.draw_explanation_field(panel)
     edits.draw_problem()
     if not found:
-        draw_import_commands(subject)
+        draw_import_commands(panel)
         return
-    chosen = edits.preferred_label(subject)
+    chosen = edits.preferred_label(panel)
     ordered = sorted(found, key=lambda one: not edits.is_preferred(one, chosen))
     with st.container(gap="medium"):
         for one in ordered[:MAX_EXPLANATIONS]:
             with st.container(gap=None, key=f"explanation_{one.explanation}"):
-                draw_explanation(subject, one, chosen)
+                draw_explanation(panel, one, chosen)
     if len(found) > MAX_EXPLANATIONS:
         st.caption(f"the newest {MAX_EXPLANATIONS} of {len(found)}")
 
 
-def draw_explanation(subject: PanelContext, one: Explanation, chosen: str) -> None:
-    """One explanation; untrusted text, so it is never read as markup."""
+def draw_explanation(panel: PanelContext, one: Explanation, chosen: str) -> None:
+    """Draw one explanation as plain text (it is untrusted, so it is never read as Markdown), its
+    origin, its buttons and its scores."""
     st.text(one.text)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(session.literal(describe_origin(one)), width="content")
-        edits.draw_edit_buttons(subject, one, chosen)
+        edits.draw_edit_buttons(panel, one, chosen)
     mine = [
         s
-        for s in subject.said.annotations.scores.of_feature(subject.id)
+        for s in panel.catalog.annotations.scores.of_feature(panel.id)
         if s.explanation == one.explanation
     ]
-    scores.draw_score_table(subject, one, mine)
+    scores.draw_score_table(panel, one, mine)
 
 
-def draw_import_commands(subject: PanelContext) -> None:
-    """Nothing yet: what a terminal has for it."""
-    st.write("No explanation of this feature is in the store yet. In a terminal:")
-    name = subject.id.dictionary
+def draw_import_commands(panel: PanelContext) -> None:
+    """Draw, for a feature without explanations, the commands that generate or import them."""
+    st.write("The store has no explanation of this feature yet. Add one in a terminal:")
+    name = panel.id.dictionary
     files = f"saefari import --store {session.shown_store()} FILE --dictionary {name}"
-    st.code("\n".join([*now.commands(subject), files]), language="shell")
+    st.code("\n".join([*now.commands(panel), files]), language="shell")
 
 
 def describe_origin(one: Explanation) -> str:
-    """Explainer, model, prompt, source, what it was written from, and when it came here."""
+    """Return who or what wrote an explanation: explainer, model, prompt, windows shown, source and
+    date."""
     told = edits.read_provenance(one)
     if edits.is_label(one):
         return f"a person’s label · written {one.created:%Y-%m-%d}"

@@ -1,4 +1,5 @@
-"""What a person does with explanations: their own words, the preferred one, one taken back."""
+"""Edits of a feature's explanations by a person: write, edit, withdraw, and choose the preferred
+one, which becomes the feature's label."""
 
 from typing import Any
 
@@ -13,78 +14,80 @@ from feature_store.label_index import normalize_label
 from feature_store.strict_json import parse_json
 
 ERROR_KEY = "explanations_error"
-"""Of the session: what could not be done."""
+"""Session key of the error of the last edit."""
 
 
-def draw_explanation_field(subject: PanelContext) -> None:
-    """A field for one's own sentence; an explanation that is edited starts from its words."""
-    if not subject.said.writable:
+def draw_explanation_field(panel: PanelContext) -> None:
+    """Draw the field in which a person writes an explanation, or edits a copy of another one."""
+    if not panel.catalog.writable:
         return
-    key = explanation_field_key(subject)
+    key = explanation_field_key(panel)
     st.text_input(
         "Your explanation",
         key=key,
         label_visibility="collapsed",
         on_change=save_explanation,
-        args=(subject,),
-        placeholder="your own explanation, kept beside the others and scored like them",
+        args=(panel,),
+        placeholder="write your own explanation; it can be scored like the others",
     )
 
 
-def explanation_field_key(subject: PanelContext) -> str:
-    """The key of the field: each feature has its own."""
-    return f"explanations_own_{subject.id}"
+def explanation_field_key(panel: PanelContext) -> str:
+    """Return the session key of the explanation field, one for each feature."""
+    return f"explanations_own_{panel.id}"
 
 
-def save_explanation(subject: PanelContext) -> None:
-    """Callback: keep what was typed; it becomes the label, too."""
-    text = st.session_state[explanation_field_key(subject)]
+def save_explanation(panel: PanelContext) -> None:
+    """Callback of the field: save the explanation and make it the feature's label."""
+    text = st.session_state[explanation_field_key(panel)]
     if not text.strip():
         return
     if any(
-        is_label(one) and one.text == " ".join(text.split()) for one in list_explanations(subject)
+        is_label(one) and one.text == " ".join(text.split()) for one in list_explanations(panel)
     ):
-        st.session_state[explanation_field_key(subject)] = (
-            ""  # it is said already, and has its scores
+        st.session_state[explanation_field_key(panel)] = (
+            ""  # the label exists already, with its scores
         )
         return
-    more = {"from": st.session_state.get(f"{explanation_field_key(subject)}_from")}
+    more = {"from": st.session_state.get(f"{explanation_field_key(panel)}_from")}
     if try_catalog_change(
-        explanation_edits.write_explanation, subject.id, text, {k: v for k, v in more.items() if v}
+        explanation_edits.write_explanation, panel.id, text, {k: v for k, v in more.items() if v}
     ):
-        st.session_state[explanation_field_key(subject)] = ""
-        st.session_state.pop(f"{explanation_field_key(subject)}_from", None)
-        annotations.say(subject.id, "label", normalize_label(text))
+        st.session_state[explanation_field_key(panel)] = ""
+        st.session_state.pop(f"{explanation_field_key(panel)}_from", None)
+        annotations.say(panel.id, "label", normalize_label(text))
 
 
-def start_editing(subject: PanelContext, one: Explanation) -> None:
-    """Callback: its words go into the field."""
-    st.session_state[explanation_field_key(subject)] = one.text
-    st.session_state[f"{explanation_field_key(subject)}_from"] = one.explanation
+def start_editing(panel: PanelContext, one: Explanation) -> None:
+    """Callback of Edit: copy the explanation's text into the field."""
+    st.session_state[explanation_field_key(panel)] = one.text
+    st.session_state[f"{explanation_field_key(panel)}_from"] = one.explanation
 
 
-def withdraw_explanation(subject: PanelContext, one: Explanation) -> None:
-    """Callback: take it back; of a person's words the label, too, where another's stay one."""
+def withdraw_explanation(panel: PanelContext, one: Explanation) -> None:
+    """Callback of Withdraw: withdraw the explanation. A preferred explanation by a person also
+    stops being the label; one by a model leaves the label in force."""
     if not is_label(one) and not try_catalog_change(
         explanation_edits.withdraw_explanation, one.explanation
     ):
         return
-    if one.explainer == PERSON and is_preferred(one, preferred_label(subject)):
-        annotations.say(subject.id, "label", "")
+    if one.explainer == PERSON and is_preferred(one, preferred_label(panel)):
+        annotations.say(panel.id, "label", "")
 
 
-def list_explanations(subject: PanelContext) -> list[Explanation]:
-    """All that is said of the feature, labels among it."""
-    return subject.said.annotations.scorable.of_feature(subject.id)
+def list_explanations(panel: PanelContext) -> list[Explanation]:
+    """Return the explanations of the feature, including its labels."""
+    return panel.catalog.annotations.scorable.of_feature(panel.id)
 
 
 def is_label(one: Explanation) -> bool:
-    """Whether it is a label, and nowhere written as an explanation."""
+    """Return whether the text is only a label, not a stored explanation."""
     return one.explanation < 0
 
 
 def try_catalog_change(work: Any, *given: Any) -> bool:
-    """One change of the catalog; what stands in its way is kept as a sentence."""
+    """Apply a change to the catalog and return whether it worked; an InputError is kept for
+    `draw_problem`."""
     st.session_state.pop(ERROR_KEY, None)
     try:
         work(session.store().catalog, *given)
@@ -95,16 +98,17 @@ def try_catalog_change(work: Any, *given: Any) -> bool:
 
 
 def draw_problem() -> None:
-    """Say what could not be done, once."""
+    """Draw the error of the last edit, once."""
     if sentence := st.session_state.pop(ERROR_KEY, None):
         st.markdown(f":red[{session.literal(sentence)}]")
 
 
-def draw_edit_buttons(subject: PanelContext, one: Explanation, chosen: str) -> None:
-    """What can be done with an explanation; none where the catalog cannot be written."""
+def draw_edit_buttons(panel: PanelContext, one: Explanation, chosen: str) -> None:
+    """Draw Use as label, Edit and Withdraw for an explanation; nothing where the catalog is
+    read-only."""
     if is_preferred(one, chosen):
-        st.caption("preferred", width="content", help="It is the feature's label.")
-    if not subject.said.writable:
+        st.caption("preferred", width="content", help="This explanation is the feature's label.")
+    if not panel.catalog.writable:
         return
     if not is_preferred(one, chosen):
         st.button(
@@ -112,38 +116,39 @@ def draw_edit_buttons(subject: PanelContext, one: Explanation, chosen: str) -> N
             key=f"explanation_use_{one.explanation}",
             type="tertiary",
             on_click=annotations.say,
-            args=(subject.id, "label", normalize_label(one.text)),
-            help="Prefer it: it names the feature, and its score stands in tables.",
+            args=(panel.id, "label", normalize_label(one.text)),
+            help="Make this explanation the feature's label; tables show its score.",
         )
     st.button(
         "Edit",
         key=f"explanation_edit_{one.explanation}",
         type="tertiary",
         on_click=start_editing,
-        args=(subject, one),
-        help="Its words go into the field above; this one stays.",
+        args=(panel, one),
+        help="Copy the text into the field above. This explanation stays.",
     )
     st.button(
         "Withdraw",
         key=f"explanation_withdraw_{one.explanation}",
         type="tertiary",
         on_click=withdraw_explanation,
-        args=(subject, one),
-        help="Take it back, and its scores; both stay as history.",
+        args=(panel, one),
+        help="Withdraw this explanation and its scores. Both stay in the history.",
     )
 
 
-def preferred_label(subject: PanelContext) -> str:
-    """The label in force."""
-    return subject.said.annotations.values_of_feature(subject.id).get("label", "")
+def preferred_label(panel: PanelContext) -> str:
+    """Return the label of the feature, or an empty text."""
+    return panel.catalog.annotations.values_of_feature(panel.id).get("label", "")
 
 
 def is_preferred(one: Explanation, chosen: str) -> bool:
-    """Whether an explanation is the label; labels stand on one line and may be cut."""
+    """Return whether an explanation is the feature's label, compared as labels are stored: on one
+    line and possibly shortened."""
     return bool(chosen) and normalize_label(one.text) == normalize_label(chosen)
 
 
 def read_provenance(one: Explanation) -> dict[str, Any]:
-    """What is known of where it is from; empty where it is no object."""
+    """Return an explanation's provenance, or an empty dict where it is no JSON object."""
     told = parse_json(one.provenance)
     return told if isinstance(told, dict) else {}

@@ -1,8 +1,9 @@
-"""The scores of one explanation: a table beside what labels that know nothing got."""
+"""The scores of one explanation: a table next to the scores of baseline labels."""
 
 import streamlit as st
 
 from app import components, session
+from app.glossary import define_term
 from app.panels.panel_context import PanelContext
 from app.scores import judged, words
 from app.wording import count
@@ -10,29 +11,35 @@ from feature_store.explanation_scores import ExplanationScore
 from feature_store.explanations import Explanation
 
 OPEN_SCORE_KEY = "explanations_judged"
-"""Of the session: the score whose wrong windows are shown."""
+"""Session key of the score whose misjudged windows are shown."""
 SCORE_COLUMNS = (
-    ("score", "", ""),
+    ("score", "", define_term("scorer")),
     ("measure", "", ""),
-    ("value [95 %]", "number", "judgements of one document are not independent; see n"),
-    ("chance", "number", "what guessing gives"),
-    *((name, "number", hint) for name, hint in words.NULLS.items()),
-    ("hard", "number", "the same against silent windows that look alike"),
+    (
+        "value [95 %]",
+        "number",
+        "95 % interval. Judgements from one document are not independent: compare n and documents.",
+    ),
+    ("chance", "number", "The value that guessing gives."),
+    *(
+        (name, "number", f"{define_term('baseline label')} Here: {hint}.")
+        for name, hint in words.NULLS.items()
+    ),
+    ("hard", "number", "The same measure against silent windows that resemble the active ones."),
     (
         "n",
         "number",
-        "judgements, of the smaller class where there are two; tokens for a correlation",
+        "Number of judgements, of the smaller class where there are two; tokens for a correlation.",
     ),
-    ("documents", "number", "that these windows are from"),
-    ("judge", "", ""),
+    ("documents", "number", "Number of documents that the windows are from."),
+    ("judge", "", define_term("judge")),
 )
-FAILED_COLUMN = ("failed", "number", "items without a usable answer; in no number")
+FAILED_COLUMN = ("failed", "number", "Items without a usable answer. No other number counts them.")
 
 
-def draw_score_table(
-    subject: PanelContext, one: Explanation, scores: list[ExplanationScore]
-) -> None:
-    """The table, and a button for the windows that the judge got wrong."""
+def draw_score_table(panel: PanelContext, one: Explanation, scores: list[ExplanationScore]) -> None:
+    """Draw the table of an explanation's scores, and a button for each that opens the windows the
+    judge got wrong."""
     if not scores:
         st.caption("not scored yet")
         return
@@ -51,7 +58,7 @@ def draw_score_table(
         return
     opened = st.session_state.get(OPEN_SCORE_KEY)
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("where the judge was wrong:", width="content")
+        st.caption("Show what the judge got wrong:", width="content")
         for score in shown:
             here = opened == score.score
             judge = f", {score.judge}" if len({s.judge for s in shown}) > 1 else ""
@@ -64,11 +71,12 @@ def draw_score_table(
             )
     for score in shown:
         if opened == score.score:
-            judged.draw(subject, score)
+            judged.draw(panel, score)
 
 
 def make_score_row(score: ExplanationScore, width: int) -> dict[str, object]:
-    """One score in so many cells; why there is no value stands under it."""
+    """Return one score as the first `width` cells of a table row; a missing value is explained in a
+    note."""
     known = {"borrowed": score.borrowed, "token": score.token, "constant": score.constant}
     cells = [
         words.title(score.scorer),
@@ -87,7 +95,7 @@ def make_score_row(score: ExplanationScore, width: int) -> dict[str, object]:
 
 
 def toggle_misjudged_windows(score: int) -> None:
-    """Callback: show a score's windows; a second click puts them away."""
+    """Callback: show the misjudged windows of a score, or hide them at the second click."""
     st.session_state[OPEN_SCORE_KEY] = (
         None if st.session_state.get(OPEN_SCORE_KEY) == score else score
     )

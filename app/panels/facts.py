@@ -1,6 +1,7 @@
-"""Every number that the harvest has of the feature."""
+"""The Facts panel: every number that the harvest holds of a feature."""
 
 from app import components
+from app.glossary import define_term
 from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, plural, share
@@ -8,36 +9,76 @@ from app.wording import count, measure, plural, share
 TITLE = "Facts"
 
 
-def draw(subject: PanelContext) -> None:
-    """Names, values, and in words what they are of."""
+def draw(panel: PanelContext) -> None:
+    """Draw the feature's facts as names and values, with their definitions as tooltips."""
     found = [
-        {"name": name, "value": value, "hint": hint} for name, value, hint in list_facts(subject)
+        {"name": name, "value": value, "hint": hint} for name, value, hint in list_facts(panel)
     ]
     components.facts(key="feature_facts", data={"facts": found})
 
 
-def list_facts(subject: PanelContext) -> list[tuple[str, str, str]]:
-    """(name, value with unit, what it is)."""
-    found, record = subject.facts, subject.place.file.record
+def list_facts(panel: PanelContext) -> list[tuple[str, str, str]]:
+    """Return the feature's facts as (name, value with unit, definition)."""
+    found, record = panel.facts, panel.place.file.record
     tokens, windows = plural(record.tokens, "token"), plural(record.windows, "window")
     top = "–"
     if found.top_token is not None:
-        top = f"{visible(subject.place.file.vocabulary.text(found.top_token))}"
+        top = f"{visible(panel.place.file.vocabulary.text(found.top_token))}"
         top += f" {share(found.top_token_share)} (n {count(found.top_token_n)})"
     return [
-        ("active on", f"{count(found.n_active)} of {tokens}", "special tokens left out"),
-        ("density", share(found.density), f"of {tokens}"),
-        ("window density", share(found.window_density), f"of {windows}"),
-        ("max", measure(found.max_act), "largest |activation|"),
-        ("mean when active", measure(found.mean_act), "mean |activation| where it is active"),
-        ("mean", measure(found.mean_all), "mean signed activation over all counted tokens"),
-        ("std when active", measure(found.std_act), "of |activation|"),
-        ("skew", measure(found.skew), "of the active values"),
-        ("kurtosis", measure(found.kurtosis), "of the active values; 3 for a normal distribution"),
-        ("activation at BOS", measure(found.bos_act), "left out of everything else"),
-        ("mean position", measure(found.mean_position), "tokens from the sequence's start"),
-        ("top token", top, "share of its activation on one token, over n sampled active tokens"),
-        ("decoder norm", measure(found.decoder_norm), ""),
-        ("encoder–decoder cosine", measure(found.encoder_decoder_cosine), ""),
-        ("logit kurtosis", measure(found.logit_kurtosis), "of direct effects on the vocabulary"),
+        (
+            "active on",
+            f"{count(found.n_active)} of {tokens}",
+            f"{define_term('active token')} Special tokens are left out.",
+        ),
+        ("density", share(found.density), f"{define_term('density')} Here: of {tokens}."),
+        (
+            "window density",
+            share(found.window_density),
+            f"Share of windows with an active token, of {windows}. {define_term('window')}",
+        ),
+        ("max", measure(found.max_act), f"Largest |activation|. {define_term('activation')}"),
+        ("mean when active", measure(found.mean_act), "Mean |activation| over active tokens."),
+        ("mean", measure(found.mean_all), "Mean signed activation over all counted tokens."),
+        (
+            "std when active",
+            measure(found.std_act),
+            "Standard deviation of |activation| over active tokens.",
+        ),
+        ("skew", measure(found.skew), "Skewness of the activations at active tokens."),
+        (
+            "kurtosis",
+            measure(found.kurtosis),
+            "Kurtosis of the activations at active tokens; 3 for a normal distribution.",
+        ),
+        (
+            "activation at BOS",
+            measure(found.bos_act),
+            f"Signed activation at BOS. {define_term('BOS')}",
+        ),
+        (
+            "mean position",
+            measure(found.mean_position),
+            f"Mean position of active tokens. {define_term('position')}",
+        ),
+        (
+            "top token",
+            top,
+            "Most frequent token, with its share of the activation over n sampled active tokens.",
+        ),
+        (
+            "decoder norm",
+            measure(found.decoder_norm),
+            f"Norm of the decoder direction. {define_term('decoder direction')}",
+        ),
+        (
+            "encoder–decoder cosine",
+            measure(found.encoder_decoder_cosine),
+            "Cosine between the encoder row and the decoder direction.",
+        ),
+        (
+            "logit kurtosis",
+            measure(found.logit_kurtosis),
+            f"Kurtosis of the logit lens over the vocabulary. {define_term('logit lens')}",
+        ),
     ]

@@ -1,4 +1,4 @@
-"""Which features fire nearly wherever it does, and which fire nearly only where it does."""
+"""The Family panel: parent and child features by co-activation."""
 
 import streamlit as st
 
@@ -16,41 +16,52 @@ MAX_RELATIVES = 8
 RELATIVE_COLUMNS = [
     {"name": "feature", "kind": "", "hint": ""},
     {"name": "label", "kind": "", "hint": ""},
-    {"name": "P(parent | child)", "kind": "number", "hint": "share of the child's tokens"},
-    {"name": "95 %", "kind": "number", "hint": "Wilson's interval, tokens taken as independent"},
-    {"name": "P(child | parent)", "kind": "number", "hint": "share of the parent's tokens"},
-    {"name": "n", "kind": "number", "hint": "sampled tokens on which the child fires"},
-    {"name": "promotes", "kind": "code", "hint": "the token it promotes most"},
+    {
+        "name": "P(parent | child)",
+        "kind": "number",
+        "hint": "Share of the child's tokens at which the parent is active.",
+    },
+    {
+        "name": "95 %",
+        "kind": "number",
+        "hint": "Wilson's 95 % interval; tokens are treated as independent.",
+    },
+    {
+        "name": "P(child | parent)",
+        "kind": "number",
+        "hint": "Share of the parent's tokens at which the child is active.",
+    },
+    {"name": "n", "kind": "number", "hint": "Sampled tokens at which the child is active."},
+    {"name": "promotes", "kind": "code", "hint": "The token whose logit the feature raises most."},
 ]
 NO_RELATIVES = {
-    "parents": "None: nothing else fires on most of its tokens and on many others.",
-    "children": "None: nothing else fires mostly inside it and on fewer tokens.",
+    "parents": "None: no other feature is active at most of its tokens and at many others.",
+    "children": "None: no other feature is active mostly at its tokens and at fewer of them.",
 }
 
 
-def draw(subject: PanelContext) -> None:
-    """Parents and children, side by side."""
-    pool = pooling.of(subject.place)
-    n = len(pool.activations_of(subject.id.index)[0])
-    parents, children = coactivation.find_relatives(pool, subject.id.index, MAX_RELATIVES)
+def draw(panel: PanelContext) -> None:
+    """Draw the tables of the feature's parents and children next to each other."""
+    pool = pooling.of(panel.place)
+    n = len(pool.activations_of(panel.id.index)[0])
+    parents, children = coactivation.find_relatives(pool, panel.id.index, MAX_RELATIVES)
     for side, name, found in zip(
         st.columns(2), ("parents", "children"), (parents, children), strict=True
     ):
         with side:
             st.markdown(f"**{name.capitalize()}**")
-            draw_relatives(subject, name, found)
+            draw_relatives(panel, name, found)
     st.caption(
-        f"It fires on {count(n)} of {count(pool.n_tokens)} sampled tokens. A parent fires on at "
-        f"least {share(coactivation.MIN_PARENT_SHARE)} of the child's tokens, at least "
-        f"{coactivation.MIN_LIFT:g} times as "
-        f"often as anywhere and {coactivation.MIN_ASYMMETRY:g} times the share the other way "
-        f"round; "
-        f"{MIN_TOGETHER} tokens together at least."
+        f"The feature is active at {count(n)} of {count(pool.n_tokens)} sampled tokens. A parent "
+        f"is active at {share(coactivation.MIN_PARENT_SHARE)} or more of the child's tokens, "
+        f"which is at least {coactivation.MIN_LIFT:g} times its density and at least "
+        f"{coactivation.MIN_ASYMMETRY:g} times the child's share of the parent's tokens. Both are "
+        f"active at {MIN_TOGETHER} or more tokens."
     )
 
 
-def draw_relatives(subject: PanelContext, name: str, found: list[RelatedFeature]) -> None:
-    """One side as a table of links."""
+def draw_relatives(panel: PanelContext, name: str, found: list[RelatedFeature]) -> None:
+    """Draw the parents or the children of a feature as a table of links."""
     if not found:
         st.caption(NO_RELATIVES[name])
         return
@@ -58,18 +69,18 @@ def draw_relatives(subject: PanelContext, name: str, found: list[RelatedFeature]
     data = {
         "ruled": False,
         "columns": RELATIVE_COLUMNS,
-        "rows": [make_relative_row(subject, one) for one in found],
+        "rows": [make_relative_row(panel, one) for one in found],
     }
     components.rows(key=key, data=data, on_go_change=lambda: session.follow(key))
 
 
-def make_relative_row(subject: PanelContext, one: RelatedFeature) -> dict[str, object]:
-    """One relative."""
-    place = subject.place
-    there = FeatureId(subject.id.dictionary, one.feature)
+def make_relative_row(panel: PanelContext, one: RelatedFeature) -> dict[str, object]:
+    """Return one parent or child as a row of the table."""
+    place = panel.place
+    there = FeatureId(panel.id.dictionary, one.feature)
     promoted = place.file.facts(there).promoted_tokens
     text = visible(place.file.vocabulary.text(promoted[0])) if promoted else ""
-    label = subject.said.annotations.values_of_feature(there).get("label", "")
+    label = panel.catalog.annotations.values_of_feature(there).get("label", "")
     cells = [
         str(one.feature),
         label,

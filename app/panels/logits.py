@@ -1,4 +1,5 @@
-"""Tokens whose logits the feature's decoder raises and lowers most."""
+"""The panel "Direct effect on logits": tokens that the feature's decoder direction promotes and
+suppresses."""
 
 from itertools import zip_longest
 
@@ -6,6 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app import components, session, theme, wanted
+from app.glossary import define_term
 from app.panels.panel_context import PanelContext
 from app.tokens import visible
 from app.wording import count, measure, signed
@@ -15,7 +17,7 @@ from feature_store.records import DictionaryInfo, FeatureId
 
 TITLE = "Direct effect on logits"
 MAX_TOKENS = 7
-VALUE_HINT = "direct path, per unit of activation, at norm scale 1; centred over the vocabulary"
+VALUE_HINT = f"{define_term('logit lens')} At norm scale 1; centred over the vocabulary."
 COLUMNS = [
     ("promotes", "token"),
     ("logits", "number"),
@@ -24,14 +26,14 @@ COLUMNS = [
 ]
 
 
-def draw(subject: PanelContext) -> None:
-    """Two lists of tokens with their values, side by side."""
-    facts = subject.facts
+def draw(panel: PanelContext) -> None:
+    """Draw the most promoted and most suppressed tokens with their logits next to each other."""
+    facts = panel.facts
     if facts.promoted_tokens is None or facts.suppressed_tokens is None:
-        st.caption(session.literal(explain_missing_lens(subject.place.info)))
+        st.caption(session.literal(explain_missing_lens(panel.place.info)))
         return
-    up = format_token_values(subject, facts.promoted_tokens, facts.promoted_values or [])
-    down = format_token_values(subject, facts.suppressed_tokens, facts.suppressed_values or [])
+    up = format_token_values(panel, facts.promoted_tokens, facts.promoted_values or [])
+    down = format_token_values(panel, facts.suppressed_tokens, facts.suppressed_values or [])
     both = zip_longest(up, down, fillvalue=("", ""))
     data = {
         "ruled": False,
@@ -39,30 +41,31 @@ def draw(subject: PanelContext) -> None:
         "rows": [{"target": None, "cells": [*one, *other], "notes": []} for one, other in both],
     }
     components.rows(key="feature_logits", data=data)
-    draw_vocabulary_effects(subject)
+    draw_vocabulary_effects(panel)
 
 
 def explain_missing_lens(info: DictionaryInfo) -> str:
-    """Why a dictionary has no lens."""
+    """Return why a dictionary has no logit lens."""
     if not is_on_shuffled_model(info):
         return "Not defined for this hook point."
     return (
-        "Not kept: decoder and unembedding are the trained ones, so this would tell of the "
-        "dictionary that this is a null of."
+        "Not stored: decoder and unembedding are the trained ones, so the logits would "
+        "describe the trained dictionary, not this null."
     )
 
 
 @st.fragment
-def draw_vocabulary_effects(subject: PanelContext) -> None:
-    """Where those tokens lie among all of the vocabulary: computed from the weights, on demand."""
-    engine = wanted.engine(subject.place.file, "logits", "Show the whole vocabulary")
-    harvest = subject.place.file.record.id
-    values = compute_vocabulary_effects(engine, harvest, str(subject.id)) if engine else None
+def draw_vocabulary_effects(panel: PanelContext) -> None:
+    """Draw the distribution of the feature's direct effect over the whole vocabulary, computed on
+    demand."""
+    engine = wanted.engine(panel.place.file, "logits", "Show the whole vocabulary")
+    harvest = panel.place.file.record.id
+    values = compute_vocabulary_effects(engine, harvest, str(panel.id)) if engine else None
     if values is None:
         return
-    from app import charts  # Plotly, for those who asked
+    from app import charts  # Plotly is slow to import: only on demand
 
-    facts, text = subject.facts, subject.place.file.vocabulary.text
+    facts, text = panel.facts, panel.place.file.vocabulary.text
     tops = [
         (float(values[token]), visible(text(token)))
         for token in [*(facts.promoted_tokens or []), *(facts.suppressed_tokens or [])]
@@ -74,20 +77,21 @@ def draw_vocabulary_effects(subject: PanelContext) -> None:
     spread = measure(float(values.std()), 2)
     st.caption(
         f"{count(len(values))} tokens, standard deviation {spread}, "
-        f"kurtosis {measure(facts.logit_kurtosis, 2)}; ticks: the {len(tops)} stored ends"
+        f"kurtosis {measure(facts.logit_kurtosis, 2)}; ticks: the {len(tops)} tokens listed above"
     )
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def compute_vocabulary_effects(_engine: Engine, harvest: str, feature: str) -> np.ndarray | None:
-    """The feature's effect on every token; None where it has no direct path."""
+    """Return the feature's direct effect on every token [d_vocab], or None without a
+    direct path."""
     return _engine.logit_lens(FeatureId.parse(feature))
 
 
 def format_token_values(
-    subject: PanelContext, tokens: list[int], values: list[float]
+    panel: PanelContext, tokens: list[int], values: list[float]
 ) -> list[tuple[str, str]]:
-    """The first few tokens, visible, with their values."""
-    vocabulary = subject.place.file.vocabulary
+    """Return the first `MAX_TOKENS` tokens, with visible white space, and their logits as text."""
+    vocabulary = panel.place.file.vocabulary
     found = list(zip(tokens, values, strict=True))[:MAX_TOKENS]
     return [(visible(vocabulary.text(token)), signed(value)) for token, value in found]

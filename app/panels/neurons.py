@@ -1,4 +1,5 @@
-"""Which of the model's own units a feature reads and writes; for attention, its heads."""
+"""The panel "Neurons & heads": the dimensions, MLP neurons and attention heads that a feature reads
+from and writes to, from its weights."""
 
 import streamlit as st
 
@@ -13,23 +14,24 @@ TITLE = "Neurons & heads"
 
 
 @st.fragment
-def draw(subject: PanelContext) -> None:
-    """Lists from the weights alone; for hook_z the sources of a stored context under them."""
+def draw(panel: PanelContext) -> None:
+    """Draw lists of units from the weights and, for a dictionary on attention outputs, the source
+    tokens of a stored context."""
     try:
-        engine = live.ready(subject.place.file, [subject.place.info.dictionary])
+        engine = live.ready(panel.place.file, [panel.place.info.dictionary])
         if engine is None:
             return
-        found = engine.weights(subject.id)
-        components.ranked(key="neuron_lists", data={"columns": list_unit_columns(subject, found)})
+        found = engine.weights(panel.id)
+        components.ranked(key="neuron_lists", data={"columns": list_unit_columns(panel, found)})
         if found.decoder_heads is not None:
-            attention_sources.draw_source_tokens(subject, engine, found.decoder_heads)
+            attention_sources.draw_source_tokens(panel, engine, found.decoder_heads)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
 
 
-def list_unit_columns(subject: PanelContext, found: FeatureWeights) -> list[dict[str, object]]:
-    """Only what applies to this dictionary."""
-    info = subject.place.info
+def list_unit_columns(panel: PanelContext, found: FeatureWeights) -> list[dict[str, object]]:
+    """Return the lists that apply to this dictionary."""
+    info = panel.place.info
     lists = []
     if found.decoder_heads is not None:
         lists += [make_head_column("Heads it reads", "encoder", found.encoder_heads)]
@@ -48,17 +50,17 @@ def list_unit_columns(subject: PanelContext, found: FeatureWeights) -> list[dict
             found,
         ),
         make_neuron_column(
-            "Neurons read alike", "input weights by cosine with the encoder", found.readers
+            "Neurons that read alike", "input weights by cosine with the encoder", found.readers
         ),
         make_neuron_column(
-            "Neurons write alike", "output weights by cosine with the decoder", found.writers
+            "Neurons that write alike", "output weights by cosine with the decoder", found.writers
         ),
     ]
     return [one for one in lists if one]
 
 
 def make_head_column(title: str, side: str, shares: list[float] | None) -> dict[str, object] | None:
-    """Each head's share of the norms of a direction's blocks."""
+    """Return each head's share of the norm of the encoder or decoder direction as a list."""
     if shares is None:
         return None
     hint = f"each head's share of the {side}'s norm; {len(shares)} heads"
@@ -73,7 +75,8 @@ def make_head_column(title: str, side: str, shares: list[float] | None) -> dict[
 def make_dimension_column(
     title: str, hint: str, found: LargestEntries | None, weights: FeatureWeights
 ) -> dict[str, object] | None:
-    """Dimensions of a hook point; at hook_z by head and dimension within it."""
+    """Return the largest weights at a hook point as a list; at hook_z by head and dimension of the
+    head."""
     if found is None:
         return None
     of = f"{hint}, of {count(found.n_entries)} dimensions"
@@ -87,7 +90,7 @@ def make_dimension_column(
 def make_neuron_column(
     title: str, hint: str, found: NearestNeurons | None
 ) -> dict[str, object] | None:
-    """Neurons of one MLP."""
+    """Return the MLP neurons nearest to the feature's direction as a list."""
     if found is None:
         return None
     of = f"{hint}, of {count(found.nearest.n_entries)} in layer {found.layer}'s MLP"
@@ -96,7 +99,8 @@ def make_neuron_column(
 
 
 def make_unit_rows(names: list[str], found: LargestEntries) -> list[dict[str, object]]:
-    """As the component takes them."""
+    """Return names and values as the component takes them, with bar lengths relative to the
+    largest."""
     top = max((abs(value) for value in found.value), default=0.0) or 1.0
     return [
         {"name": name, "value": signed(value), "length": abs(value) / top}

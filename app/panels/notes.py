@@ -1,4 +1,5 @@
-"""A person's own words: label, note, star, and what was said before."""
+"""The Notes panel: a person's label, note and star of a feature, their history, and the lists that
+hold the feature."""
 
 import streamlit as st
 
@@ -11,59 +12,60 @@ from feature_store.records import Annotation
 
 TITLE = "Notes"
 MAX_CHANGES = 20
-"""Changes listed, the newest."""
+"""Number of changes that the history lists, newest first."""
 KINDS: tuple[AnnotationKind, ...] = ("label", "note", "star")
-READ_PROBLEM = "Labels and notes cannot be read just now."
+READ_PROBLEM = "Labels and notes cannot be read at the moment."
 
 
-def draw(subject: PanelContext) -> None:
-    """Everything saves itself when it is left; what could not be saved stays and says why."""
-    if subject.said.problem:
-        st.markdown(f":yellow[{session.literal(f'{READ_PROBLEM} {subject.said.problem}')}]")
-    if subject.said.writable:
-        draw_note_fields(subject)
+def draw(panel: PanelContext) -> None:
+    """Draw the fields for label, note and star, the history and the lists. Fields save when they
+    lose focus; a change that could not be saved stays, with its reason."""
+    if panel.catalog.problem:
+        st.markdown(f":yellow[{session.literal(f'{READ_PROBLEM} {panel.catalog.problem}')}]")
+    if panel.catalog.writable:
+        draw_note_fields(panel)
     else:
-        draw_read_only_notes(subject)
-    draw_note_history(subject)
-    collecting.membership(subject)
+        draw_read_only_notes(panel)
+    draw_note_history(panel)
+    collecting.membership(panel)
 
 
-def draw_note_fields(subject: PanelContext) -> None:
-    """The fields. Their values are those in force, or what is waiting to be saved."""
-    said = subject.said.annotations.values_of_feature(subject.id)
-    waiting = annotations.unsaved(subject.id)
+def draw_note_fields(panel: PanelContext) -> None:
+    """Draw the fields, filled with the saved values or with what is waiting to be saved."""
+    said = panel.catalog.annotations.values_of_feature(panel.id)
+    waiting = annotations.unsaved(panel.id)
     for kind in KINDS:
         value = waiting[kind][0] if kind in waiting else said.get(kind, "")
-        set_field_value(note_field_key(subject, kind), value == "1" if kind == "star" else value)
+        set_field_value(note_field_key(panel, kind), value == "1" if kind == "star" else value)
     st.text_input(
         "Label",
-        key=note_field_key(subject, "label"),
-        placeholder="what it fires on, in a few words",
+        key=note_field_key(panel, "label"),
+        placeholder="what the feature fires on, in a few words",
         on_change=save_note,
-        args=(subject, "label"),
+        args=(panel, "label"),
     )
     st.text_area(
         "Note",
-        key=note_field_key(subject, "note"),
+        key=note_field_key(panel, "note"),
         placeholder="saved when you leave the field",
         height=88,
         on_change=save_note,
-        args=(subject, "note"),
+        args=(panel, "note"),
     )
     st.checkbox(
-        "Starred", key=note_field_key(subject, "star"), on_change=save_note, args=(subject, "star")
+        "Starred", key=note_field_key(panel, "star"), on_change=save_note, args=(panel, "star")
     )
     if waiting:
         why = next(iter(waiting.values()))[1]
         sentence = f"Not saved: {', '.join(waiting)}. {why}"
         st.markdown(f":red[{session.literal(sentence)}]")
-        st.button("Save again", key="notes_again", on_click=retry_saving, args=(subject,))
+        st.button("Save again", key="notes_again", on_click=retry_saving, args=(panel,))
 
 
-def draw_read_only_notes(subject: PanelContext) -> None:
-    """The same without fields."""
-    said = subject.said.annotations.values_of_feature(subject.id)
-    st.caption("This store's catalog cannot be written from here: labels and notes are read-only.")
+def draw_read_only_notes(panel: PanelContext) -> None:
+    """Draw label, note and star as text where the catalog is read-only."""
+    said = panel.catalog.annotations.values_of_feature(panel.id)
+    st.caption("The store's catalog is read-only here: labels and notes cannot be changed.")
     for kind in ("label", "note"):
         if kind in said:
             st.text(said[kind])
@@ -71,19 +73,19 @@ def draw_read_only_notes(subject: PanelContext) -> None:
         st.text("★ starred")
 
 
-def draw_note_history(subject: PanelContext) -> None:
-    """What was said when, newest first; the last change can be undone."""
-    past = subject.said.annotations.history(subject.id)
+def draw_note_history(panel: PanelContext) -> None:
+    """Draw the changes of label, note and star, newest first, and the Undo button."""
+    past = panel.catalog.annotations.history(panel.id)
     if not past:
         return
     last, former = past[-1], previous_value(past)
-    if subject.said.writable:
+    if panel.catalog.writable:
         st.button(
             "Undo",
             key="notes_undo",
             type="tertiary",
             on_click=annotations.say,
-            args=(subject.id, last.kind, former),
+            args=(panel.id, last.kind, former),
             help=describe_undo(last.kind, former),
         )
     with st.expander(f"History ({count(len(past))})"):
@@ -92,7 +94,7 @@ def draw_note_history(subject: PanelContext) -> None:
             "columns": [
                 {"name": "when (UTC)", "kind": "", "hint": ""},
                 {"name": "what", "kind": "", "hint": ""},
-                {"name": "said", "kind": "", "hint": ""},
+                {"name": "value", "kind": "", "hint": ""},
             ],
             "rows": [make_history_row(one) for one in reversed(past[-MAX_CHANGES:])],
         }
@@ -102,45 +104,46 @@ def draw_note_history(subject: PanelContext) -> None:
 
 
 def make_history_row(one: Annotation) -> dict[str, object]:
-    """One change as a row."""
+    """Return one change as a row of the history."""
     said = "–" if not one.value else "★" if one.kind == "star" else one.value
     cells = [f"{one.created:%Y-%m-%d %H:%M}", one.kind, said]
     return {"href": "", "target": None, "cells": cells, "notes": []}
 
 
 def previous_value(past: list[Annotation]) -> str:
-    """What was in force of the last change's kind before it."""
+    """Return the value that the last change replaced."""
     same = [one.value for one in past[:-1] if one.kind == past[-1].kind]
     return same[-1] if same else ""
 
 
 def describe_undo(kind: str, former: str) -> str:
-    """What Undo will do."""
+    """Return the tooltip of the Undo button: what it would restore."""
     if kind == "star":
-        return "Star it again." if former else "Take the star back."
+        return "Star the feature again." if former else "Remove the star."
     if not former:
-        return f"Take the {kind} back."
+        return f"Remove the {kind}."
     return session.literal(f"Set the {kind} to “{former[:80]}” again.")
 
 
-def save_note(subject: PanelContext, kind: AnnotationKind) -> None:
-    """Callback: a field's value goes into the catalog."""
-    value = st.session_state[note_field_key(subject, kind)]
-    annotations.say(subject.id, kind, ("1" if value else "") if kind == "star" else value)
+def save_note(panel: PanelContext, kind: AnnotationKind) -> None:
+    """Callback: save a field's value to the catalog."""
+    value = st.session_state[note_field_key(panel, kind)]
+    annotations.say(panel.id, kind, ("1" if value else "") if kind == "star" else value)
 
 
-def retry_saving(subject: PanelContext) -> None:
-    """Callback: another try at everything that waits."""
-    for kind, (value, _) in dict(annotations.unsaved(subject.id)).items():
-        annotations.say(subject.id, kind, value)
+def retry_saving(panel: PanelContext) -> None:
+    """Callback of Save again: try to save every unsaved change."""
+    for kind, (value, _) in dict(annotations.unsaved(panel.id)).items():
+        annotations.say(panel.id, kind, value)
 
 
-def note_field_key(subject: PanelContext, kind: AnnotationKind) -> str:
-    """The key of a field: each feature has its own, so no text ends up at another one."""
-    return f"notes_{kind}_{subject.id}"
+def note_field_key(panel: PanelContext, kind: AnnotationKind) -> str:
+    """Return the session key of a field. Each feature has keys of its own, so that no text ends up
+    at another feature."""
+    return f"notes_{kind}_{panel.id}"
 
 
 def set_field_value(key: str, value: object) -> None:
-    """Set a field, but only to something new: setting it anew would undo what is being typed."""
+    """Set a field to a new value. Setting an unchanged value would discard what is being typed."""
     if st.session_state.get(key) != value:
         st.session_state[key] = value

@@ -1,4 +1,5 @@
-"""What every panel is given: a feature, where it is, and what was read of it once."""
+"""The context of the panels: the feature that the page shows, with its facts, contexts and
+annotations."""
 
 from dataclasses import dataclass, field
 
@@ -9,16 +10,17 @@ from feature_store.records import Context, FeatureFacts, FeatureId
 
 @dataclass(frozen=True)
 class PanelContext:
-    """The feature of a feature page."""
+    """The feature that the panels of a feature page draw, and what was read of it once."""
 
     place: Place
     id: FeatureId
     facts: FeatureFacts
     contexts: list[Context]
-    said: Said = field(default_factory=Said)
+    catalog: Said = field(default_factory=Said)
 
     @classmethod
-    def read(cls, place: Place, feature: FeatureId, said: Said | None = None) -> "PanelContext":
-        """Facts and contexts from the harvest; `said` is what the catalog has."""
+    def read(cls, place: Place, feature: FeatureId, catalog: Said | None = None) -> "PanelContext":
+        """Read the feature's facts and contexts from the harvest; `catalog` holds the
+        annotations."""
         file = place.file
-        return cls(place, feature, file.facts(feature), file.contexts(feature), said or Said())
+        return cls(place, feature, file.facts(feature), file.contexts(feature), catalog or Said())

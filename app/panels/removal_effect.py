@@ -1,4 +1,5 @@
-"""What the model predicts without the feature: computed when first looked at, kept after that."""
+"""The panel "Effect of removing it": the change of loss and predictions when the feature is ablated
+in its strongest contexts, computed at the first visit and kept in the catalog."""
 
 from collections.abc import Sequence
 
@@ -18,48 +19,48 @@ from feature_store.statistics.student_t import estimate_student_mean
 
 TITLE = "Effect of removing it"
 MAX_CONTEXTS = 10
-"""Contexts measured: the strongest, each from a document of its own."""
+"""Number of contexts that are measured: the strongest, each from a different document."""
 TOKENS_BEFORE_PEAK = 7
-"""Tokens shown in front of the peak."""
+"""Tokens shown before the peak."""
 MAX_CHANGED_TOKENS = 5
 SMALL_NATS = 1e-4
-"""Nats: a smaller difference of one context is as good as none."""
+"""Differences below this many nats in one context are shown with four decimals."""
 EffectsByContext = dict[tuple[int, int, int], RemovalEffect]
 
 
 @st.fragment
-def draw(subject: PanelContext) -> None:
-    """The mean over the strongest contexts, and a line for each."""
-    contexts = select_strongest_contexts(subject.contexts)
+def draw(panel: PanelContext) -> None:
+    """Draw the mean change of loss over the strongest contexts, and one line for each context."""
+    contexts = select_strongest_contexts(panel.contexts)
     try:
-        found, problem = read_saved_effects(subject)
+        found, problem = read_saved_effects(panel)
         missing = [
             context for context in contexts if removal_effects.context_key(context) not in found
         ]
         if missing:
-            engine = live.ready(subject.place.file, [subject.place.info.dictionary])
+            engine = live.ready(panel.place.file, [panel.place.info.dictionary])
             if engine is None:
                 return
-            found, problem = measure_missing_effects(engine, subject, missing, found, problem)
+            found, problem = measure_missing_effects(engine, panel, missing, found, problem)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
     pairs = [(context, found[removal_effects.context_key(context)]) for context in contexts]
     st.markdown(session.literal(summarize_effects([one for _, one in pairs])))
     st.caption(
-        "Set to zero at every counted token of the sequence; the error term stays, BOS and special "
-        "tokens are left alone. Δ loss in nats, removed minus as it is: above zero, the feature "
-        "helped."
+        "The feature is set to zero at every counted token of the sequence; the error term stays, "
+        "and BOS and special tokens are unchanged. Δ loss is ablated minus clean, in nats: above "
+        "zero, the feature helped the prediction."
     )
     components.effects(
-        key="effect_lines", data={"lines": [make_effect_line(subject, *pair) for pair in pairs]}
+        key="effect_lines", data={"lines": [make_effect_line(panel, *pair) for pair in pairs]}
     )
     if problem:
-        st.caption(f":orange[Computed, but not kept: {session.literal(problem)}]")
+        st.caption(f":orange[Computed, but not saved: {session.literal(problem)}]")
 
 
 def select_strongest_contexts(contexts: Sequence[Context]) -> list[Context]:
-    """The strongest contexts by magnitude, of both signs, one a document."""
+    """Return the contexts with the largest activation magnitude, of both signs, one a document."""
     best: dict[int, Context] = {}
     for context in sorted(contexts, key=lambda c: -abs(c.value)):
         if context.stratum != "range":
@@ -67,12 +68,13 @@ def select_strongest_contexts(contexts: Sequence[Context]) -> list[Context]:
     return list(best.values())[:MAX_CONTEXTS]
 
 
-def read_saved_effects(subject: PanelContext) -> tuple[EffectsByContext, str]:
-    """What the catalog has, and why it could not be read, if so."""
-    catalog, harvest = session.store().catalog, subject.place.file.record.id
+def read_saved_effects(panel: PanelContext) -> tuple[EffectsByContext, str]:
+    """Return the removal effects that the catalog holds, and why the catalog could not be read, if
+    so."""
+    catalog, harvest = session.store().catalog, panel.place.file.record.id
     try:
         return removal_effects.read_removal_effects(
-            catalog, harvest, subject.id, patience_s=READ_PATIENCE_S
+            catalog, harvest, panel.id, patience_s=READ_PATIENCE_S
         ), ""
     except InputError as error:
         return {}, str(error)
@@ -80,22 +82,25 @@ def read_saved_effects(subject: PanelContext) -> tuple[EffectsByContext, str]:
 
 def measure_missing_effects(
     engine: live.Engine,
-    subject: PanelContext,
+    panel: PanelContext,
     missing: list[Context],
     found: EffectsByContext,
     problem: str,
 ) -> tuple[EffectsByContext, str]:
-    """`found` with the missing ones, and why they could not be kept, if so."""
+    """Measure the effects of contexts that the catalog lacks and save them.
+
+    Returns `found` with the new effects, and why they could not be saved, if so.
+    """
     said, new = st.empty(), []
-    catalog, file = session.store().catalog, subject.place.file
+    catalog, file = session.store().catalog, panel.place.file
     for number, context in enumerate(missing, 1):
-        said.caption(f"Running the model without it: context {number} of {len(missing)}…")
+        said.caption(f"Running the model without the feature: context {number} of {len(missing)}…")
         tokens = file.sequences.tokens(context.sequence)
-        new.append(engine.measure_removal(subject.id, context, tokens))
+        new.append(engine.measure_removal(panel.id, context, tokens))
     said.empty()
     try:
         removal_effects.save_removal_effects(
-            catalog, file.record.id, subject.id, new, patience_s=WRITE_PATIENCE_S
+            catalog, file.record.id, panel.id, new, patience_s=WRITE_PATIENCE_S
         )
     except InputError as error:
         problem = str(error)
@@ -103,20 +108,20 @@ def measure_missing_effects(
 
 
 def summarize_effects(found: Sequence[RemovalEffect]) -> str:
-    """The means with their intervals, in one sentence."""
+    """Return one sentence with the mean changes of loss and their confidence intervals."""
     after = [one.next_loss for one in found if one.next_loss is not None]
     window = [one.window_loss for one in found]
     return (
-        f"Δ loss without it, mean over its {plural(len(found), 'strongest window')}, "
+        f"Δ loss without the feature, mean over its {plural(len(found), 'strongest window')}, "
         f"one a document: at the token after the peak {describe_mean_loss(after)}; "
         f"over the whole window {describe_mean_loss(window)}."
     )
 
 
 def describe_mean_loss(values: Sequence[float]) -> str:
-    """The mean in nats, with the 95 % t interval and n."""
+    """Return the mean of loss changes in nats, with its 95 % t interval and n."""
     if not values:
-        return "– (every sequence ends there)"
+        return "– (every sequence ends at the peak)"
     found = estimate_student_mean(np.asarray(values))
     said = f"{signed(found.number)} nats"
     if found.low is None or found.high is None:
@@ -125,10 +130,10 @@ def describe_mean_loss(values: Sequence[float]) -> str:
 
 
 def make_effect_line(
-    subject: PanelContext, context: Context, one: RemovalEffect
+    panel: PanelContext, context: Context, one: RemovalEffect
 ) -> dict[str, object]:
-    """One context as the component takes it."""
-    file = subject.place.file
+    """Return the removal effect of one context as the component takes it."""
+    file = panel.place.file
     ids = file.sequences.tokens(context.sequence)
     begin = max(context.peak - TOKENS_BEFORE_PEAK, 0)
     texts = [visible(t) for t in file.vocabulary.display(ids[begin : context.peak + 2])]
@@ -155,11 +160,12 @@ def make_effect_line(
 
 
 def format_nats(value: float) -> str:
-    """A difference with its sign: two digits, but none behind the fourth decimal."""
+    """Format a signed difference in nats: two significant digits, and no more than four
+    decimals."""
     small = 0 < abs(value) < SMALL_NATS
     return f"{value:+.4f}".replace("-", "−") if small else signed(value)
 
 
 def format_percent(probability: float) -> str:
-    """A probability in per cent, to two digits; small ones as such."""
+    """Format a probability in per cent with two digits, or as "<0.01 %" where it is smaller."""
     return f"{measure(100 * probability, 2)} %" if probability >= 1e-4 else "<0.01 %"

@@ -1,4 +1,5 @@
-"""The features of the harvest's other dictionaries that fire like this one, or write like it."""
+"""The panel "In other dictionaries": features of the harvest's other dictionaries with correlated
+activations or a similar decoder direction."""
 
 import streamlit as st
 
@@ -17,49 +18,60 @@ from feature_store.window_pool import CorrelatedFeature
 
 TITLE = "In other dictionaries"
 MAX_COMPARED = 4
-"""Matches that a link takes to the Compare page."""
-PROMOTED_COLUMN = {"name": "promotes", "kind": "token", "hint": "the token it promotes most"}
+"""Number of matches that the link to the Compare page takes along."""
+PROMOTED_COLUMN = {
+    "name": "promotes",
+    "kind": "token",
+    "hint": "The token whose logit the feature raises most.",
+}
 ACTIVATION_COLUMNS = [
-    {"name": "fires alike", "kind": "", "hint": ""},
-    {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
+    {"name": "active alike", "kind": "", "hint": ""},
+    {"name": "r", "kind": "number", "hint": "Correlation of the two features' activations."},
     PROMOTED_COLUMN,
 ]
 DECODER_COLUMNS = [
     {"name": "writes alike", "kind": "", "hint": ""},
-    {"name": "cosine", "kind": "number", "hint": "of the decoders, in the residual stream"},
-    {"name": "r", "kind": "number", "hint": "correlation of the two activations"},
+    {
+        "name": "cosine",
+        "kind": "number",
+        "hint": "Cosine of the decoder directions in the residual stream.",
+    },
+    {"name": "r", "kind": "number", "hint": "Correlation of the two features' activations."},
     PROMOTED_COLUMN,
 ]
 
 
 @st.fragment
-def draw(subject: PanelContext) -> None:
-    """The best match in each dictionary, best first: by activations, and by decoders."""
-    file, name = subject.place.file, subject.place.info.dictionary
+def draw(panel: PanelContext) -> None:
+    """Draw the best match in each other dictionary, best first: by activations, and on demand by
+    decoders."""
+    file, name = panel.place.file, panel.place.info.dictionary
     others = [other for other in file.dictionaries if other != name]
     if not others:
         st.caption("This harvest has no other dictionary.")
         return
-    draw_activation_matches(subject, others)
+    draw_activation_matches(panel, others)
     engine = wanted.engine(file, "matches", "Match decoders too", [name])
     if engine:
         mine = list_model_dictionaries(file)
-        draw_decoder_matches(subject, [other for other in others if other in mine], engine)
+        draw_decoder_matches(panel, [other for other in others if other in mine], engine)
 
 
-def draw_activation_matches(subject: PanelContext, others: list[str]) -> None:
-    """By correlation over the pool."""
-    file = subject.place.file
-    mine = pooling.of(subject.place)
+def draw_activation_matches(panel: PanelContext, others: list[str]) -> None:
+    """Draw the matches by correlation of activations over the pool of sampled windows."""
+    file = panel.place.file
+    mine = pooling.of(panel.place)
     found = [
         (other, match)
         for other in others
         for match in window_pool.find_correlated_features(
-            mine, subject.id.index, pooling.named(file, other), 1
+            mine, panel.id.index, pooling.named(file, other), 1
         )
     ]
     if not found:
-        st.caption(f"Too few firings on the {count(mine.n_tokens)} sampled tokens to tell.")
+        st.caption(
+            f"Too few active tokens among the {count(mine.n_tokens)} sampled ones to compare."
+        )
         return
     ordered = sorted(found, key=lambda pair: -pair[1].correlation)
     draw_match_table(
@@ -70,38 +82,38 @@ def draw_activation_matches(subject: PanelContext, others: list[str]) -> None:
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(f"correlation over {count(mine.n_tokens)} sampled tokens", width="content")
         others = [f"{other}/{match.feature}" for other, match in ordered[:MAX_COMPARED]]
-        neighbours.draw_compare_link(subject, "the first", others)
+        neighbours.draw_compare_link(panel, "the first", others)
 
 
-def draw_decoder_matches(subject: PanelContext, others: list[str], engine: Engine) -> None:
-    """By cosine of the decoders, with the correlation beside it."""
-    file = subject.place.file
-    mine = pooling.of(subject.place)
+def draw_decoder_matches(panel: PanelContext, others: list[str], engine: Engine) -> None:
+    """Draw the matches by cosine of the decoder directions, with the correlation of activations."""
+    file = panel.place.file
+    mine = pooling.of(panel.place)
     with live.dictionaries_said(engine, others):
         near = find_nearest_decoders(
-            engine, file.record.id, subject.id.dictionary, subject.id.index, others
+            engine, file.record.id, panel.id.dictionary, panel.id.index, others
         )
     rows = []
     for other, index, cosine in near:
         r = coactivation.activation_correlation(
-            mine, subject.id.index, pooling.named(file, other), index
+            mine, panel.id.index, pooling.named(file, other), index
         )
         number = "–" if r is None else signed(r)
         rows.append(make_match_row(file, other, index, [signed(cosine), number]))
     if not rows:
-        st.caption("No other dictionary writes into the same space.")
+        st.caption("No other dictionary writes to the same space.")
         return
     draw_match_table("feature_decoder_matches", DECODER_COLUMNS, rows)
     if apart := len(others) - len(rows):
-        st.caption(f"{count(apart)} more write into other spaces")
+        st.caption(f"{count(apart)} more dictionaries write to other spaces")
 
 
 @st.cache_data(show_spinner=False, max_entries=256)
 def find_nearest_decoders(
     _engine: Engine, harvest: str, dictionary: str, index: int, others: list[str]
 ) -> list[tuple[str, int, float]]:
-    """(dictionary, feature, cosine) of the nearest decoder in each that has the space, best
-    first."""
+    """Return (dictionary, feature, cosine) of the nearest decoder direction in each dictionary that
+    writes to the same space, best first."""
     found = []
     for other in others:
         for best, cosine in _engine.find_nearest(FeatureId(dictionary, index), other, 1) or []:
@@ -112,7 +124,7 @@ def find_nearest_decoders(
 def draw_match_table(
     key: str, columns: list[dict[str, str]], rows: list[dict[str, object]]
 ) -> None:
-    """A table of links; a click goes to the feature."""
+    """Draw a table of links to matching features."""
     components.rows(
         key=key,
         data={"ruled": False, "columns": columns, "rows": rows},
@@ -123,14 +135,15 @@ def draw_match_table(
 def make_activation_match_row(
     file: HarvestFile, dictionary: str, match: CorrelatedFeature
 ) -> dict[str, object]:
-    """One match by activations."""
+    """Return a match by activations as a row of the table."""
     return make_match_row(file, dictionary, match.feature, [signed(match.correlation)])
 
 
 def make_match_row(
     file: HarvestFile, dictionary: str, index: int, numbers: list[str]
 ) -> dict[str, object]:
-    """One line of a table."""
+    """Return a matching feature as a row: its link, its numbers, and the token that it promotes
+    most."""
     there = Place(file, file.dictionary(dictionary))
     promoted = file.facts(FeatureId(dictionary, index)).promoted_tokens or []
     text = visible(file.vocabulary.text(promoted[0])) if promoted else ""

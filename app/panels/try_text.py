@@ -1,4 +1,5 @@
-"""Try the feature on a text of one's own, live."""
+"""The panel "Test this feature": the feature's activations on a text that the visitor types,
+computed live."""
 
 import streamlit as st
 
@@ -13,35 +14,36 @@ TITLE = "Test this feature"
 TEXT_KEY = "trial_text"
 
 
-def draw(subject: PanelContext) -> None:
-    """A field, and the text with the feature's heat; the text lives in the URL as `test`."""
+def draw(panel: PanelContext) -> None:
+    """Draw the text field and the text with the feature's activations. The text is kept in the URL
+    as `test`."""
     st.session_state.setdefault(TEXT_KEY, st.query_params.get("test", ""))
     text = st.text_input(
         "Text",
         key=TEXT_KEY,
-        placeholder="type a text, then Enter: where does it fire?",
+        placeholder="type a text and press Enter to see where the feature fires",
         label_visibility="collapsed",
         on_change=save_text_to_url,
     )
     if not text.strip():
         return
     try:
-        engine = live.ready(subject.place.file, [subject.place.info.dictionary])
+        engine = live.ready(panel.place.file, [panel.place.info.dictionary])
         if engine is None:
             return
-        read, acts = compute_text_activations(engine, subject, text)
+        read, acts = compute_text_activations(engine, panel, text)
     except InputError as error:
         st.markdown(f":orange[{session.literal(str(error))}]")
         return
-    st.caption(summarize_activations(subject, acts, sum(read.counted)))
-    draw_text_heat(subject, read, acts)
+    st.caption(summarize_activations(panel, acts, sum(read.counted)))
+    draw_text_heat(panel, read, acts)
 
 
-def draw_text_heat(subject: PanelContext, read: TokenizedText, acts: dict[int, float]) -> None:
-    """The text as a strip in which nothing is ranked or linked: the one feature is pinned."""
-    own, facts = subject.id.index, subject.facts
+def draw_text_heat(panel: PanelContext, read: TokenizedText, acts: dict[int, float]) -> None:
+    """Draw the text as a strip of tokens coloured by the activation of this feature alone."""
+    own, facts = panel.id.index, panel.facts
     here = {
-        "name": subject.place.info.dictionary,
+        "name": panel.place.info.dictionary,
         "hook": "",
         "link": "",
         "positions": list(acts),
@@ -59,7 +61,7 @@ def draw_text_heat(subject: PanelContext, read: TokenizedText, acts: dict[int, f
             "pinned": own,
             "at": None,
             "lens": None,
-            "tokens": strip.tokens(read, subject.place.file.vocabulary),
+            "tokens": strip.tokens(read, panel.place.file.vocabulary),
             "dictionaries": [here],
         },
         on_go_change=components.ignore,
@@ -67,42 +69,45 @@ def draw_text_heat(subject: PanelContext, read: TokenizedText, acts: dict[int, f
     )
 
 
-def measure_tested_text(subject: PanelContext) -> float | None:
-    """The feature's strongest activation (with its sign) on the text under test, 0 where it is
-    silent; None without a text, or while no engine can read it. Draws nothing, never waits."""
+def measure_tested_text(panel: PanelContext) -> float | None:
+    """Return the feature's strongest activation (with its sign) on the text under test.
+
+    It is 0 where the feature is silent, and None without a text or while no engine can read it.
+    Draws nothing and never waits.
+    """
     text = st.session_state.get(TEXT_KEY, st.query_params.get("test", ""))
-    engine = live.at_hand(subject.place.file) if text.strip() else None
+    engine = live.at_hand(panel.place.file) if text.strip() else None
     if engine is None:
         return None
     try:
-        _, acts = compute_text_activations(engine, subject, text)
+        _, acts = compute_text_activations(engine, panel, text)
     except InputError:  # `draw` says what is wrong
         return None
     return max(acts.values(), key=abs, default=0.0)
 
 
 def compute_text_activations(
-    engine: Engine, subject: PanelContext, text: str
+    engine: Engine, panel: PanelContext, text: str
 ) -> tuple[TokenizedText, dict[int, float]]:
-    """The text as the model reads it, and position → activation on counted tokens."""
-    name = subject.place.info.dictionary
+    """Return the tokenized text, and the feature's activation by position on counted tokens."""
+    name = panel.place.info.dictionary
     read = engine.read(text)
-    found = engine.compute_activations(read, [name])[name].by_position(subject.id.index)
+    found = engine.compute_activations(read, [name])[name].by_position(panel.id.index)
     return read, {p: v for p, v in found.items() if read.counted[p]}
 
 
 def save_text_to_url() -> None:
-    """Put the text into the URL."""
+    """Callback: put the text under test into the URL."""
     st.query_params["test"] = st.session_state[TEXT_KEY]
 
 
-def summarize_activations(subject: PanelContext, acts: dict[int, float], n: int) -> str:
-    """How strongly it fires, against what the harvest saw."""
+def summarize_activations(panel: PanelContext, acts: dict[int, float], n: int) -> str:
+    """Return one sentence on how strongly the feature fires, compared with the harvest."""
     if not acts:
         return f"Silent on all {plural(n, 'token')}."
     peak = max(acts.values(), key=abs)
     said = f"Fires on {len(acts)} of {plural(n, 'token')}, at most {measure(peak)}"
-    facts = subject.facts
+    facts = panel.facts
     if facts.histogram and facts.histogram_start is not None:
         share = share_below(facts.histogram, facts.histogram_start, peak)
         said += f": above {100 * share:.0f} % of its activations in the harvest"

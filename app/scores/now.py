@@ -22,7 +22,7 @@ JUDGES = {PATTERN_JUDGE: "patterns in the label", LLM_JUDGE: "a language model"}
 
 def offers(subject: PanelContext, *, explained: bool) -> None:
     """The buttons, and how the last job of this feature stands."""
-    if is_costly_work_allowed() and subject.said.writable:
+    if is_costly_work_allowed() and subject.catalog.writable:
         with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
             explain_now(subject)
             if explained:
