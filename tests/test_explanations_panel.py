@@ -181,7 +181,7 @@ def test_a_label_is_one_of_the_explanations(visit: Open, store: Store, started) 
     test.button(key=f"explanation_withdraw_{label.explanation}").click().run()
     assert store.catalog.snapshot().values_of_feature(
         FEATURE
-    ) == {} and "No explanation of this" in words(test)
+    ) == {} and "The store has no explanation of this" in words(test)
 
 
 def test_who_withdraws_their_own_words_takes_the_label_back(visit: Open, store: Store) -> None:
