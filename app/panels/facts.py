@@ -4,7 +4,7 @@ from app import components
 from app.glossary import define_term
 from app.panels.panel_context import PanelContext
 from app.tokens import visible
-from app.wording import count, measure, plural, share
+from app.wording import ABSENT, count, measure, plural, share
 
 TITLE = "Facts"
 
@@ -21,10 +21,6 @@ def list_facts(panel: PanelContext) -> list[tuple[str, str, str]]:
     """Return the feature's facts as (name, value with unit, definition)."""
     found, record = panel.facts, panel.place.file.record
     tokens, windows = plural(record.tokens, "token"), plural(record.windows, "window")
-    top = "–"
-    if found.top_token is not None:
-        top = f"{visible(panel.place.file.vocabulary.text(found.top_token))}"
-        top += f" {share(found.top_token_share)} (n {count(found.top_token_n)})"
     return [
         (
             "active on",
@@ -63,7 +59,7 @@ def list_facts(panel: PanelContext) -> list[tuple[str, str, str]]:
         ),
         (
             "top token",
-            top,
+            describe_top_token(panel),
             "Most frequent token, with its share of the activation over n sampled active tokens.",
         ),
         (
@@ -82,3 +78,12 @@ def list_facts(panel: PanelContext) -> list[tuple[str, str, str]]:
             f"Kurtosis of the logit lens over the vocabulary. {define_term('logit lens')}",
         ),
     ]
+
+
+def describe_top_token(panel: PanelContext) -> str:
+    """Return the feature's most frequent token with its share of the activation, or a dash."""
+    found = panel.facts
+    if found.top_token is None:
+        return ABSENT
+    token = visible(panel.place.file.vocabulary.text(found.top_token))
+    return f"{token} {share(found.top_token_share)} (n {count(found.top_token_n)})"
