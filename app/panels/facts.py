@@ -36,17 +36,9 @@ def list_facts(panel: PanelContext) -> list[tuple[str, str, str]]:
         ("max", measure(found.max_act), f"Largest |activation|. {define_term('activation')}"),
         ("mean when active", measure(found.mean_act), "Mean |activation| over active tokens."),
         ("mean", measure(found.mean_all), "Mean signed activation over all counted tokens."),
-        (
-            "std when active",
-            measure(found.std_act),
-            "Standard deviation of |activation| over active tokens.",
-        ),
-        ("skew", measure(found.skew), "Skewness of the activations at active tokens."),
-        (
-            "kurtosis",
-            measure(found.kurtosis),
-            "Kurtosis of the activations at active tokens; 3 for a normal distribution.",
-        ),
+        ("std when active", measure(found.std_act), "Standard deviation of |activation|."),
+        ("skew", measure(found.skew), "Skewness of the active values."),
+        ("kurtosis", measure(found.kurtosis), "Of the active values; 3 for a normal distribution."),
         (
             "activation at BOS",
             measure(found.bos_act),
