@@ -32,9 +32,13 @@ def pytest_collection_finish() -> None:
 TOGETHER = {
     "plain": ("browser", "browser_reading", "browser_sql"),
     "alive": (
-        "browser_ablate", "browser_contrast", "browser_live", "browser_shift", "browser_steer"
+        "browser_ablate",
+        "browser_contrast",
+        "browser_live",
+        "browser_shift",
+        "browser_steer",
     ),
-}  # fmt: skip
+}
 """Fixture that serves a store → the files tests/test_NAME.py that share the server."""
 GROUPS = {f"test_{name}": group for group, names in TOGETHER.items() for name in names}
 LONG = ("circuits", "search", "models", "jobs")
