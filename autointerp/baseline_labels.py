@@ -17,10 +17,11 @@ DENSITY_NEIGHBOURS = 10
 
 
 def choose_lenders(density: Mapping[int, float], seed: int = 0) -> dict[int, int]:
-    """Choose for each feature another one of similar density, whose label it borrows as a baseline.
+    """Choose for each feature a lender: another feature of similar density (share of tokens on
+    which it fires), whose label is scored on this feature as the borrowed baseline label.
 
-    The lender is drawn by a hash among the DENSITY_NEIGHBOURS next by log density, so that it is
-    the same on every machine. Empty for a single feature.
+    Returns feature → lender. The lender is drawn by a hash among the DENSITY_NEIGHBOURS next by log
+    density, so that it is the same on every machine. Empty for a single feature.
     """
     order = sorted(density, key=lambda i: (math.log(max(density[i], 1e-12)), i))
     found: dict[int, int] = {}
@@ -37,7 +38,8 @@ def choose_lenders(density: Mapping[int, float], seed: int = 0) -> dict[int, int
 
 
 def lender_hash(feature: int, other: int, seed: int) -> bytes:
-    """Return the hash by which the lender of a borrowed label is drawn."""
+    """Return the hash [8 bytes] of a feature, another feature and the seed; the other feature with
+    the smallest hash lends its label as the borrowed baseline label."""
     return hashlib.blake2b(f"{seed}/{feature}/{other}".encode(), digest_size=8).digest()
 
 

@@ -139,8 +139,8 @@ def sample_features(
 def read_feature_facts(
     file: HarvestFile, dictionary: str, features: list[int]
 ) -> dict[int, FeatureFacts]:
-    """Return the facts of many features of a dictionary by one read of the harvest, for sampling
-    their contexts."""
+    """Return feature → its facts in the harvest (density, largest activation, histograms and other
+    statistics) for many features of a dictionary by one read, for sampling their contexts."""
     names = [field.name for field in fields(FeatureFacts)]
     table = file.rows(
         f"SELECT {', '.join(names)} FROM feature SEMI JOIN wanted USING (feature) "
@@ -158,7 +158,9 @@ def read_feature_facts(
 def read_stored_contexts(
     file: HarvestFile, dictionary: str, features: list[int]
 ) -> dict[int, list[Context]]:
-    """Return the stored contexts of many features, each in stored order."""
+    """Return feature → the contexts that the harvest stored for it (windows around sampled
+    activations), in stored order, for many features by one read; features without any are
+    absent."""
     names = [field.name for field in fields(Context)]
     table = file.rows(
         f"SELECT feature, {CONTEXT_COLUMNS} FROM context SEMI JOIN wanted USING (feature) "
@@ -181,8 +183,8 @@ def make_feature_table(features: Iterable[int]) -> pa.Table:
 def draw_windows(
     file: HarvestFile, facts: FeatureFacts, stored: list[Context], settings: SampleSettings
 ) -> FeatureSample | TooFewWindows:
-    """Draw the text windows of one feature from its stored contexts; or return why there are too
-    few."""
+    """Draw the text windows of one feature's sample from its stored contexts and the pool of silent
+    windows; or return the error that says why there are too few."""
     feature = FeatureId(facts.dictionary, facts.feature)
     if not stored or facts.window_histogram is None:
         return TooFewWindows(
@@ -237,8 +239,8 @@ def choose_windows_to_score(
 
 
 def strongest_contexts(stored: list[Context]) -> list[Context]:
-    """Return top and bottom contexts by rank, alternating signs, without any that overlaps a
-    stronger one."""
+    """Return a feature's stored contexts of the strata `top` and `bottom` (strongest positive and
+    negative activations) by rank, alternating signs, without any that overlaps a stronger one."""
     kept: list[Context] = []
     for context in sorted((c for c in stored if c.stratum != "range"), key=lambda c: c.rank):
         if not overlaps_any(context, kept):
@@ -255,8 +257,8 @@ def evenly_spaced(n: int, m: int, generator: np.random.Generator) -> list[int]:
 def find_too_few(
     feature: FeatureId, shown: Sequence[object], scored: Sequence[object], pool: SilentWindows
 ) -> TooFewWindows | None:
-    """Return why a feature has too few sampled contexts or silent windows to be explained and
-    scored, or None."""
+    """Return the error that says why a feature has too few sampled contexts or silent windows to be
+    explained and scored; None where there are enough."""
     if len(shown) < MIN_EXPLAIN_WINDOWS:
         return TooFewWindows(
             "few", f"{feature} has only {len(shown)} firing windows to explain from."
@@ -291,13 +293,15 @@ def make_feature_sample(
     shown, scored = drawn
 
     def texts(rows: Iterable[tuple[Context, float | None]]) -> tuple[TextWindow, ...]:
-        """Return drawn contexts as text windows."""
+        """Return sampled contexts, each with its weight, as text windows of their kind (`top` or a
+        decile of activation)."""
         return tuple(
             make_window(file, c, window_kind(facts, c), weight, settings.sign) for c, weight in rows
         )
 
     def silent(split: Split, firing: list[Context]) -> RandomAndHard:
-        """Return random and hard silent windows of one split, to go with the sampled contexts."""
+        """Return the random and the hard silent windows of one split for the feature's sample; hard
+        ones are those most similar to its `firing` contexts."""
         likeness = pool.likeness_to([c for c in firing if c.stratum != "range"] or firing)
         return pool.draw(facts.feature, split, likeness, settings.n_negative, settings.seed)
 

@@ -21,8 +21,9 @@ activation at a window's peak, aligned with the window's tokens; None where the 
 
 @dataclass(frozen=True)
 class ExplainerTools:
-    """Tools that explainers may use in addition to a feature's windows; the explainer's table entry
-    says which it needs."""
+    """Tools that explainers may use in addition to a feature's windows: a language model, a text
+    embedder, a list of words, attention sources. The explainer's table entry says which it
+    needs."""
 
     ask: Asker | None = None
     embed: EmbedTexts | None = None

@@ -46,8 +46,8 @@ def load_explain_prompt(name: str) -> PromptTemplate:
 
 
 def require_asker(tools: ExplainerTools, explainer: str) -> Asker:
-    """Return the asker for explanation requests. Raises InputError where the explainer has no
-    language model."""
+    """Return the asker, which sends explanation requests to a language model. Raises InputError
+    where the explainer has none."""
     if tools.ask is None:
         raise InputError(f"The explainer {explainer!r} asks a language model: name one by --model.")
     return tools.ask
@@ -88,7 +88,8 @@ async def request_explanation(
     ask = require_asker(tools, explainer)
 
     def put(version: ShownWindows) -> ChatRequest:
-        """Return the explanation request for one version of the shown windows."""
+        """Return the explanation request whose prompt shows one version of the windows: all, fewer,
+        or shorter ones."""
         fields = render(version)
         return make_explanation_request(
             explainer, tools, temperature=temperature, draw=draw, **fields
@@ -121,7 +122,7 @@ async def ask_with_fitting_windows(
     ask: Asker, versions: Sequence[ShownWindows], put: Callable[[ShownWindows], ChatRequest]
 ) -> tuple[ShownWindows, ChatRequest, Reply | RequestFailure]:
     """Send the explanation request with the first version of the windows that fits into the
-    server's context."""
+    server's context; return that version, the request and its reply."""
     *longer, shortest = versions
     for version in longer:
         request = put(version)
@@ -136,8 +137,8 @@ async def ask_with_fitting_windows(
 
 
 def read_explanation(reply: Reply | RequestFailure) -> str | RequestFailure:
-    """Return the explanation of a reply on one line, or a failure where it is too long; nothing is
-    replaced or cut off."""
+    """Return the text of the explanation in a language model's reply, on one line; a failure where
+    the request failed or the explanation is too long, since none is cut off."""
     if isinstance(reply, RequestFailure):
         return reply
     text = " ".join(reply.parsed["explanation"].split())

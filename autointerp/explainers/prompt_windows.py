@@ -16,7 +16,8 @@ WINDOW_WIDTHS = (16, 8)
 
 @dataclass(frozen=True)
 class ShownWindows:
-    """The windows that one version of a prompt shows."""
+    """One version of the windows in an explainer's prompt: all that should be shown, or fewer or
+    shorter ones for a server with a small context."""
 
     windows: tuple[TextWindow, ...]
     """The windows as they are shown in the prompt."""

@@ -15,7 +15,8 @@ ACTIVATION_SCALE = 10
 
 
 def strongest_windows(sampled: FeatureSample) -> tuple[TextWindow, ...]:
-    """Return the strongest windows of the explain split, whose text is shown."""
+    """Return the feature's windows of kind `top` in the explain split, whose text explainers show
+    in a prompt; the first MAX_STRONGEST windows where none is `top`."""
     found = tuple(example for example in sampled.explain if example.kind == "top")
     return found or sampled.explain[:MAX_STRONGEST]
 
@@ -34,14 +35,14 @@ def activation_level(value: float, largest: float) -> int:
 
 
 def largest_activation(sampled: FeatureSample) -> float:
-    """Return the feature's largest |activation| over the harvest, or at least over its windows:
-    level 10 in a window's text."""
+    """Return the feature's largest |activation| over the harvest and its windows, which is level 10
+    in a window's text; 1.0 where all are 0."""
     seen = max((abs(a) for e in sampled.explain for a in e.activations), default=0.0)
     return max(seen, sampled.facts.max_act or 0.0) or 1.0
 
 
 def peak_tokens(examples: Sequence[TextWindow], ahead: int = 0) -> list[str]:
-    """Return the text of the tokens on which windows peak, or of those `ahead` of them, once each,
-    in order."""
+    """Return the text of the token on which each window peaks, or of the token `ahead` positions
+    after the peak, each text once, in order, for an explainer's prompt."""
     at = [(e, e.peak + ahead) for e in examples if e.peak >= 0]
     return list(dict.fromkeys(e.tokens[i] for e, i in at if i < len(e.tokens)))

@@ -8,8 +8,8 @@ ROUNDING_USD = 1e-9
 
 
 class CallBudget:
-    """Hard cap in US dollars on the calls of a job: charged and reserved amounts together never
-    exceed it. Used on one event loop."""
+    """Hard cap in US dollars on a job's calls to a language model: the amounts charged, and those
+    reserved for calls in flight, together never exceed it. Used on one event loop."""
 
     def __init__(self, cap: float | None = None, spent: float = 0.0) -> None:
         """Set the budget's cap, or None for no cap. `spent` is what earlier processes of the same

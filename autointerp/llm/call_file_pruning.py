@@ -14,8 +14,12 @@ it."""
 
 
 def prune_call_files(paths: Iterable[Path], kept: int = MAX_KEPT_FILES) -> list[Path]:
-    """Delete old call files with their journals; return those that are left, newest first. Files
-    that another process deletes at the same time are ignored."""
+    """Delete old call files (logs of calls to a language model that belong to no job) with their
+    journals, except the `kept` newest and those in recent use; return the files that are left,
+    newest first.
+
+    Files that another process deletes at the same time are ignored.
+    """
     aged = sorted(((last_write_time(path), path) for path in paths), reverse=True)
     limit, left = time.time() - RECENT_WRITE_S, []
     for place, (when, path) in enumerate(aged):

@@ -14,8 +14,9 @@ CallRow = CallAttempt | CallOutcome
 
 
 class CallJournal:
-    """Numbered journal files in one folder. They are not locked: the call log that owns the folder
-    makes sure that there is one writer."""
+    """Journal of a call log: numbered files of JSON lines in one folder, with the rows that the
+    log's database does not have yet. They are not locked: the call log that owns the folder makes
+    sure that there is one writer."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,8 @@ class CallJournal:
             raise OSError("only a part of a line could be written; the disk may be full")
 
     def begin_file(self) -> list[Path]:
-        """Begin a new journal file; return the files whose rows are all older."""
+        """End the current journal file, so that the next row begins a new one; return all journal
+        files so far, to be deleted once the database has their rows."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -41,7 +41,8 @@ LOOKUP_BATCH = 512
 
 
 class LostCalls(NamedTuple):
-    """Calls that were in flight when an earlier process of the same job ended."""
+    """Number and cost of the calls to a language model that are recorded as lost, because an
+    earlier process of the same job ended while they were in flight."""
 
     calls: int
     charged: float
@@ -50,7 +51,8 @@ class LostCalls(NamedTuple):
 
 @dataclass(frozen=True)
 class CallTotals:
-    """Totals over all calls in a call log, of every process that worked on the job."""
+    """Totals of a job's call log: replies, failures, tokens and US dollars, over every process that
+    worked on the job."""
 
     calls: int = 0
     """Number of attempts that a server replied to."""
@@ -85,7 +87,8 @@ class CallTotals:
 
 
 class AttemptCount(NamedTuple):
-    """Number of attempts in a call log that ended in one way, with an example."""
+    """Number of attempts to ask a language model, in a call log, that ended in one way (a reply or
+    one kind of failure), with an example."""
 
     attempts: int
     example: str
@@ -93,8 +96,8 @@ class AttemptCount(NamedTuple):
 
 
 class _ReplyLookup(NamedTuple):
-    """A recorded reply that is to be looked up in the call log, and the future that waits for
-    it."""
+    """Key of a request whose recorded reply is to be looked up in the call log, and the future that
+    waits for it."""
 
     key: str
     loop: asyncio.AbstractEventLoop
@@ -102,7 +105,8 @@ class _ReplyLookup(NamedTuple):
 
 
 class CallLog:
-    """The call log of one job, open for writing. Close it, or use it as a context manager."""
+    """The call log of one job, open for writing: every attempt to ask a language model and its
+    outcome. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -149,14 +153,14 @@ class CallLog:
         self._thread.start()
 
     def next_number(self) -> int:
-        """Return the number of a new attempt in the call log."""
+        """Return the number, unique in the call log, of a new attempt to ask a language model."""
         with self._lock:
             self._next += 1
             return self._next
 
     def record(self, row: CallAttempt | CallOutcome) -> None:
-        """Record a row in the call log: when this returns, the row survives the end of the process.
-        Raises InputError when it cannot be written."""
+        """Record an attempt or its outcome as a row of the call log: when this returns, the row
+        survives the end of the process. Raises InputError when it cannot be written."""
         with self._lock:
             # no new call is made, but the outcome of an earlier one is still recorded if possible
             if self._broken and isinstance(row, CallAttempt):
@@ -246,8 +250,8 @@ class CallLog:
         delete_journal_files(self._journal.files())
 
     def _settle_lost(self) -> LostCalls:
-        """Record as lost the calls that were in flight when the last process ended, and return how
-        many there were."""
+        """Record as lost the calls without an outcome, which were in flight when the last process
+        ended; return their number and what they may have cost."""
         where = "FROM attempt ANTI JOIN outcome USING (attempt)"
         lost = LostCalls(*self._one(f"SELECT count(*), coalesce(sum(reserved), 0) {where}"))
         if lost.calls:

@@ -24,7 +24,8 @@ seconds."""
 
 
 class CallAttempt(NamedTuple):
-    """Row of the table `attempt`: a call that is about to be made, with columns as in calls.sql."""
+    """Row of the call log's table `attempt`: a call to a language model that is about to be made,
+    with columns as in calls.sql."""
 
     attempt: int
     hash: int
@@ -39,7 +40,8 @@ class CallAttempt(NamedTuple):
 
 
 class CallOutcome(NamedTuple):
-    """Row of the table `outcome`: the result of a call, with columns as in calls.sql."""
+    """Row of the call log's table `outcome`: the reply or failure of a call to a language model,
+    with columns as in calls.sql."""
 
     attempt: int
     hash: int
@@ -140,7 +142,7 @@ def open_call_file_to_write(path: Path) -> duckdb.DuckDBPyConnection:
 
 
 def insert_rows(db: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Append rows to a table of the call log."""
+    """Append rows (CallAttempt or CallOutcome) to a table of the call log's DuckDB file."""
     if rows:
         schema = ROW_SCHEMAS[table]
         columns = [
@@ -169,8 +171,8 @@ def find_replies(db: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> dict[str
 
 
 def key_hash(key: str) -> int:
-    """Return the first 8 bytes of a request key as an integer: short enough to scan millions of
-    rows."""
+    """Return the first 8 bytes of a request key (a sha256 in hex) as the integer by which rows of a
+    call log are found: short enough to scan millions of rows."""
     return int(key[:16], 16)
 
 

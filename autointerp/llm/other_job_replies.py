@@ -14,7 +14,8 @@ from feature_store.duckdb_errors import parse_lock_holder
 
 
 class OtherJobReplies:
-    """Lookup of replies that other jobs have recorded. Used by one thread."""
+    """Lookup of a language model's replies in the call logs of other jobs, so that equal requests
+    are not asked twice. Used by one thread."""
 
     def __init__(self, paths: Sequence[Path], note: Callable[[str], None]) -> None:
         self._paths: list[Path] = []
@@ -39,7 +40,8 @@ class OtherJobReplies:
         return place < len(self._hashes) and self._hashes[place] == np.uint64(value)
 
     def find(self, keys: Sequence[str]) -> dict[str, RecordedReply]:
-        """Return the replies that other jobs recorded, by request key."""
+        """Return the replies to requests that the call logs of other jobs have recorded, by request
+        key; keys without a reply are absent."""
         found: dict[str, RecordedReply] = {}
         for file, wanted in self._where(keys).items():
             try:
@@ -50,7 +52,8 @@ class OtherJobReplies:
         return found
 
     def _where(self, keys: Sequence[str]) -> dict[int, list[str]]:
-        """Return which files of other jobs may contain which keys, by the hashes of the keys."""
+        """Return which of the other jobs' call logs may have a reply to which request keys, by the
+        keys' hashes: number of the file → keys."""
         files: dict[int, list[str]] = {}
         if not len(self._hashes):
             return files

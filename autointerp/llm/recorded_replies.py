@@ -18,8 +18,8 @@ from feature_store.strict_json import parse_json
 
 
 def answer_from_record(recorded: RecordedReply, request: ChatRequest) -> Reply | RequestFailure:
-    """Return the asker's answer from a recorded reply in the call log, parsed again by the
-    request's JSON schema."""
+    """Return the answer to a request from the recorded reply in the call log, whose text is parsed
+    again by the request's JSON schema; a failure where a failed call was recorded."""
     if recorded.kind != "reply":
         schema = request.schema
         without_json = schema is not None and is_recorded_without_json(recorded, schema)

@@ -59,8 +59,8 @@ class ChatRequest:
 
     @cached_property
     def key(self) -> str:
-        """Hash of everything that determines the reply (base URL, model, messages, settings):
-        sha256 as hex."""
+        """Key of the chat request: sha256, as hex, of everything that determines the reply (base
+        URL, model, messages, settings)."""
         asked = {
             "base_url": self.base_url,
             "model": self.model,
@@ -77,7 +77,8 @@ class ChatRequest:
         return hashlib.sha256(plain.encode()).hexdigest()
 
     def to(self, base_url: str, model: str) -> "ChatRequest":
-        """Return the request addressed to a server, and to a model where it names none."""
+        """Return the chat request with the base URL of a server, and with a model where it names
+        none."""
         return replace(self, base_url=base_url, model=self.model or model)
 
     @property
@@ -87,7 +88,8 @@ class ChatRequest:
 
     @property
     def longest(self) -> int:
-        """Upper bound for the tokens of the request: a token is at least one byte."""
+        """Upper bound for the number of tokens of the chat request's messages and schema: a token
+        is at least one byte."""
         return self.n_bytes + MAX_TEMPLATE_TOKENS * len(self.messages) + MAX_SCHEMA_TOKENS
 
 
@@ -98,7 +100,8 @@ MAX_SCHEMA_TOKENS = 500
 
 
 class TokenLogprob(NamedTuple):
-    """One token of a reply with its log probability and the likeliest candidates for its place."""
+    """One token of a language model's reply with its log probability and the likeliest candidates
+    for its place."""
 
     token: str
     logprob: float
@@ -137,7 +140,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class RequestFailure:
-    """Reason why a request has no usable answer. A failure never counts as a value in any score."""
+    """Reason why a request to a language model has no usable answer. A failure never counts as a
+    value in any score."""
 
     kind: FailureKindName
     sentence: str
@@ -149,7 +153,8 @@ class RequestFailure:
 
     @property
     def stops_job(self) -> bool:
-        """Whether further calls would fail in the same way."""
+        """Whether every further request would fail in the same way, so that the job stops
+        asking."""
         return self.kind in JOB_STOPPING_KINDS
 
 
@@ -182,12 +187,12 @@ class Asker(Protocol):
 
     @property
     def model(self) -> str:
-        """Name of the model that answers, for the provenance of results."""
+        """Name of the language model that the asker asks, for the provenance of results."""
         ...
 
     @property
     def logprobs(self) -> bool:
-        """Whether replies have log probabilities when requested, as far as is known."""
+        """Whether the asker's replies have log probabilities when requested, as far as is known."""
         ...
 
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:

@@ -95,8 +95,9 @@ class ServerCheck:
         return asdict(self)
 
     def hours_of_100(self, kind: str) -> float | None:
-        """Return the hours for 100 features, with one call at a time or as many as the server has
-        slots; None where nothing was measured."""
+        """Return the estimated hours that one `kind` of work (explaining or scoring) takes for 100
+        features on the checked server, with as many calls at a time as it has slots; None where
+        nothing was measured."""
         if kind not in self.seconds:
             return None
         calls = 100 * CALLS_PER_FEATURE[kind]

@@ -156,12 +156,13 @@ class ServerClient:
         return AttemptResult(reply, text, *facts)
 
     def _make_safe(self, text: str) -> str:
-        """Return a text of the server in storable form and without the API key, should the server
-        repeat it."""
+        """Return a text that the server sent in a form that files can store, with the API key
+        replaced by [key] should the server repeat it."""
         return make_storable(text.replace(self._key, "[key]") if self._key else text)
 
     def _make_json_safe(self, response: Any) -> Any:
-        """Return the server's JSON with every text in storable form and without the API key."""
+        """Return JSON that the server sent, with every text in a form that files can store and
+        without the API key."""
         if isinstance(response, str):
             return self._make_safe(response)
         if isinstance(response, list):

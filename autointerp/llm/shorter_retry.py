@@ -23,7 +23,9 @@ def retry_shorter_if_too_long() -> Iterator[None]:
 
 
 def will_be_retried_shorter(answer: Reply | RequestFailure) -> bool:
-    """Return whether a failed question will be retried in a shorter form."""
+    """Return whether an answer is a failure after which the question is asked again in a shorter
+    form: it did not fit into the server's context, and its block is marked by
+    `retry_shorter_if_too_long`."""
     return (
         RETRIED_SHORTER.get()
         and isinstance(answer, RequestFailure)

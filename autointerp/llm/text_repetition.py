@@ -11,9 +11,9 @@ MIN_COPIES = 4
 
 
 def repeats_itself(text: str) -> bool:
-    """Return whether a text repeats itself.
+    """Return whether the text of a language model's reply repeats itself.
 
-    A text does if it has few distinct runs of four words, or ends in many copies of one piece. On
+    It does if it has few distinct runs of four words, or ends in many copies of one piece. On
     replies of SmolLM2-135M this finds all that ran into their token limit, and no others.
     """
     words = text.split()

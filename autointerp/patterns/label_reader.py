@@ -44,7 +44,8 @@ WORD_ENDINGS = ("ing", "edly", "ed", "ies", "es", "ly", "s", "'s", "’s")
 
 @dataclass(frozen=True)
 class LabelContent:
-    """What a label says: the patterns or word stems that are searched for in a text."""
+    """What the label reader finds in a feature's label: the token patterns or word stems that are
+    searched for in a text."""
 
     patterns: tuple[TokenPattern, ...] = ()
     stems: frozenset[str] = frozenset()

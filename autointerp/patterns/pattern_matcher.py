@@ -9,8 +9,8 @@ from autointerp.patterns.token_shapes import TOKEN_SHAPES, strip_token
 
 
 class PatternMatcher:
-    """Patterns of a label in a lookup table by token, so that a token is not compared with each of
-    them."""
+    """Matcher that finds a label's token patterns in texts. Patterns are in a lookup table by
+    token, so that a token is not compared with each of them."""
 
     def __init__(self, patterns: Sequence[TokenPattern]) -> None:
         self.patterns = tuple(patterns)

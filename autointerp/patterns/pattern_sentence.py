@@ -108,8 +108,8 @@ def parse_rule(text: str) -> PatternRule | None:
 
 
 def match_list(one: re.Pattern[str], text: str, at: int) -> tuple[list[re.Match[str]], int]:
-    """Return the matches of a comma-separated list in a pattern sentence, and where the list
-    ends."""
+    """Return the regular expression matches of the items in a comma-separated list of a pattern
+    sentence, from the index `at`, and the index where the list ends."""
     found = []
     while match := one.match(text, at):
         found.append(match)
