@@ -104,7 +104,8 @@ def draw(place: Place, result: Mapping[str, Any]) -> None:
     null(result)
     by_label(result)
     st.caption(
-        "Intervals: 95 %, bootstrap over prompts (BCa, 4\u202f000 resamples); none below 5 prompts."
+        "Intervals: 95 %, bootstrap-t over prompts (4\u202f000 resamples; Student's t below 10 "
+        "prompts, none below 5)."
     )
 
 
