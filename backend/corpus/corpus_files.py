@@ -24,15 +24,15 @@ document."""
 
 
 def read_text(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """Read a text file as one document; blank lines do not divide it."""
+    """Read a .txt file of a corpus as one document; blank lines do not divide it."""
     with open_bytes(path) as file:
         data = file.read()
     yield Document(id, _decode_utf8(data.removeprefix(UTF8_BOM), path, 0))
 
 
 def read_json_lines(path: Path, id: str, columns: RowColumns) -> Iterator[Document]:
-    """Read a JSON Lines file, one document per line. Blank lines are skipped; a line that is not
-    valid JSON raises InputError."""
+    """Read a JSON Lines file of a corpus, one document per line. Blank lines are skipped; a line
+    that is not valid JSON raises InputError."""
     for number, line in enumerate(_read_lines(path), start=1):
         where = f"{path}, line {number}"
         if row := line.removeprefix("\ufeff").strip():

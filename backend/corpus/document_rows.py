@@ -34,7 +34,8 @@ class RowColumns:
     decode: DecodeIds | None = None
 
     def needed_columns(self, names: Sequence[str]) -> list[str]:
-        """Return those of the table's column names that a document needs."""
+        """Return which of a corpus table's columns (`names`) must be read to make documents: those
+        of the text, the chat messages and the template."""
         outer = self.text if self.text in names else self.text.split(".")[0]
         return [name for name in (outer, CHAT_COLUMN, self.template) if name in names]
 
@@ -85,8 +86,8 @@ def find_value(row: Mapping[str, object], column: str) -> object:
 
 
 def list_columns(row: Mapping[str, object]) -> list[str]:
-    """Return the names by which a row's values can be requested, fields inside its columns
-    included."""
+    """Return the column names of a corpus row by which its text can be requested, with fields
+    inside columns as `doc.text`."""
     found: list[str] = []
     for name, value in row.items():
         inner = list_columns(value) if isinstance(value, Mapping) else []
@@ -103,7 +104,8 @@ def missing_column_error(where: str, column: str, names: Sequence[str]) -> Input
 
 
 def _parse_text(value: object, where: str, column: str) -> str:
-    """Return a row's text, decoding bytes as UTF-8. Raises InputError for other types."""
+    """Return the text in a corpus row's text column, decoding bytes as UTF-8. Raises InputError for
+    a value of another type."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -123,7 +125,8 @@ def _parse_text(value: object, where: str, column: str) -> str:
 def _document_of_ids(
     ids: Sequence[int], id: str, where: str, columns: RowColumns, template: str | None
 ) -> Document:
-    """Return a document of ready-made token ids, whose special tokens are meant as such."""
+    """Return a document made from a row of ready-made token ids, in which special tokens count as
+    special tokens and not as spelt-out text."""
     try:
         text = (columns.decode or show_ids)(ids)
     except InputError as refused:

@@ -19,7 +19,8 @@ FEW_DOCUMENTS = 20
 
 
 def assign_splits(documents: Iterable[Document], seed: int = 0) -> list[Split]:
-    """Return the split of each document, independent of the order in which the documents come."""
+    """Return for each document of a corpus its split, `explain` (shown to explainers) or `score`
+    (used by scorers), independent of the order in which the documents come."""
     groups = DuplicateGroups()
     sizes = []
     for document in documents:
@@ -31,8 +32,8 @@ def assign_splits(documents: Iterable[Document], seed: int = 0) -> list[Split]:
 def assign_sides(
     keys: UInt64[np.ndarray, "documents"], sizes: Sequence[int], seed: int
 ) -> UInt8[np.ndarray, "documents"]:
-    """Return the split of each document as 0 (explain) or 1 (score), from the key of its
-    near-duplicate group and its size in any unit."""
+    """Return the split of each document as 0 (explain) or 1 (score), from the key of the document's
+    near-duplicate group and the document's size in any unit."""
     if len(np.unique(keys)) < FEW_DOCUMENTS:
         return _deal_groups(keys, np.asarray(sizes))
     salt = mix_uint64(np.array([seed % 2**64], np.uint64))
@@ -42,8 +43,8 @@ def assign_sides(
 def _deal_groups(
     keys: UInt64[np.ndarray, "documents"], sizes: Int[np.ndarray, "documents"]
 ) -> UInt8[np.ndarray, "documents"]:
-    """Assign near-duplicate groups to splits by size: the largest first, each to the split that has
-    less so far; ties are decided by key."""
+    """Assign near-duplicate groups of documents to the two splits by size: the largest first, each
+    to the split that has less text so far; ties are decided by key. Returns 0 or 1 per document."""
     groups, inverse = np.unique(keys, return_inverse=True)
     size = np.bincount(inverse, weights=sizes, minlength=len(groups))
     side = np.zeros(len(groups), np.uint8)

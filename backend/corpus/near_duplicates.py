@@ -102,7 +102,8 @@ def _similar_pairs(sketches: UInt32[np.ndarray, "n hashes"]) -> list[tuple[int, 
 def _filter_pairs(
     keep: Bool[np.ndarray, "n"], left: Int[np.ndarray, "n"], right: Int[np.ndarray, "n"]
 ) -> tuple[Int[np.ndarray, "kept"], Int[np.ndarray, "kept"]]:
-    """Return the candidate pairs of near-duplicates (left, right) that the mask `keep` selects."""
+    """Return the candidate pairs of near-duplicate documents (left, right) for which the mask
+    `keep` is true."""
     return left[keep], right[keep]
 
 

@@ -64,7 +64,8 @@ class PlanWriter:
         self._position += len(data)
 
     def _within_budget(self, draft: SequenceDraft) -> list[SequenceSegment]:
-        """Return the draft's segments, cut so that the plan's token budget is not exceeded."""
+        """Return the segments of a drafted sequence, cut so that the plan's token budget is not
+        exceeded; empty where the budget is used up."""
         segments = []
         before = self.left
         for segment in draft.segments:
@@ -80,7 +81,8 @@ class PlanWriter:
         return segments if self.left < before else []
 
     def _note(self, segments: list[SequenceSegment], side: int, length: int, position: int) -> None:
-        """Record a written sequence and its segments in the plan's arrays."""
+        """Add a written sequence and its segments to the sequence plan's arrays: document, start,
+        length, split and position in the token file."""
         first = segments[0]
         number = len(self._columns["length"])
         row = (first.document, first.start, length, side, self._position)
@@ -91,7 +93,8 @@ class PlanWriter:
             self.documents.add(segment.document)
 
     def _append(self, names: dict[str, str], row: tuple[int, ...]) -> None:
-        """Append one row to the plan's arrays of the given names."""
+        """Append one row to the sequence plan's arrays of the given names, one value to each
+        array."""
         for name, value in zip(names, row, strict=True):
             self._columns[name].append(value)
 

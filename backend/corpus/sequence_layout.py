@@ -22,7 +22,8 @@ TARGET_BLOCKS = 8
 
 @dataclass(frozen=True)
 class DocumentRun:
-    """Run of a document: tokens `start` to `stop`, all in split `side` (0 explain, 1 score)."""
+    """Stretch of a document that is all in one split: tokens `start` to `stop` of the document, in
+    split `side` (0 explain, 1 score)."""
 
     document: int
     start: int
@@ -32,8 +33,8 @@ class DocumentRun:
 
 @dataclass(frozen=True)
 class SequenceSegment:
-    """Segment of a sequence: the tokens that it takes from one document, beginning at the
-    document's token `start`."""
+    """Segment of a token sequence: the tokens that the sequence takes from one document, beginning
+    at the document's token `start`."""
 
     document: int
     start: int
@@ -42,7 +43,8 @@ class SequenceSegment:
 
 @dataclass
 class SequenceDraft:
-    """Draft of one sequence: segments of one split, without BOS."""
+    """Draft of one token sequence for the model: segments of documents of one split, still without
+    BOS."""
 
     side: int
     segments: list[SequenceSegment] = field(default_factory=list)
@@ -55,8 +57,8 @@ class SequenceDraft:
 
 
 def sequences_per_block(lengths: list[int], room: int) -> int:
-    """Return how many sequences a block has, for documents of these lengths in tokens and sequences
-    of `room` tokens."""
+    """Return how many sequences of `room` tokens make up one block, where a corpus of few documents
+    is divided into blocks of alternating splits. `lengths` are the documents' lengths in tokens."""
     total = sum(-(-length // room) for length in lengths)
     return min(MAX_BLOCK_SEQUENCES, max(1, total // TARGET_BLOCKS))
 
@@ -64,15 +66,15 @@ def sequences_per_block(lengths: list[int], room: int) -> int:
 def whole_document_runs(
     lengths: list[int], sides: UInt8[np.ndarray, "documents"]
 ) -> list[list[DocumentRun]]:
-    """Return each document as one run, in its document's split."""
+    """Return for each document a list of a single run, the whole document in its own split."""
     return [[DocumentRun(i, 0, n, int(sides[i]))] for i, n in enumerate(lengths)]
 
 
 def block_runs(
     lengths: list[int], sides: UInt8[np.ndarray, "documents"], block: int, gap: int
 ) -> list[list[DocumentRun]]:
-    """Return each document as runs of `block` tokens in alternating splits, separated by gaps of
-    `gap` tokens.
+    """Return each document divided into runs (blocks) of `block` tokens in alternating splits,
+    separated by gaps of `gap` tokens that no sequence covers.
 
     A document's first block is in the document's own split, so copies are divided alike.
     """
@@ -88,8 +90,8 @@ def block_runs(
 def cut_run(
     run: DocumentRun, tokens: UInt32[np.ndarray, "tokens"], room: int
 ) -> Iterator[SequenceDraft]:
-    """Cut a document's run into sequence drafts of up to `room` tokens. `tokens` are those of the
-    whole document."""
+    """Cut a document's run (its stretch in one split) into sequence drafts of up to `room` tokens.
+    `tokens` are those of the whole document."""
     for start in range(run.start, run.stop, room):
         stop = min(start + room, run.stop)
         if stop - start >= MIN_REMAINDER_TOKENS or start == 0:
@@ -99,8 +101,8 @@ def cut_run(
 
 
 class SequencePacker:
-    """Packs runs of one split one after the other into sequences, cutting a run where a sequence is
-    full."""
+    """Packs runs of documents end to end into token sequences, each sequence of one split, cutting
+    a run where a sequence is full."""
 
     def __init__(self, room: int) -> None:
         self._room = room
@@ -110,8 +112,8 @@ class SequencePacker:
     def add(
         self, run: DocumentRun, tokens: UInt32[np.ndarray, "tokens"]
     ) -> Iterator[SequenceDraft]:
-        """Pack a run and yield the sequences that are full; the remainder stays in an open
-        sequence."""
+        """Pack a document's run and yield the sequences that it fills; the remainder waits in an
+        open sequence for the next run of the same split."""
         start = run.start
         while run.stop - start >= self._least or (start == 0 and run.stop > 0):
             if self._room - self._open[run.side].length < self._least:
@@ -122,12 +124,14 @@ class SequencePacker:
             start = stop
 
     def finish(self) -> Iterator[SequenceDraft]:
-        """Yield the sequences that are still open at the end."""
+        """Yield the sequences, at most one of each split, that are only partly filled when the
+        documents end."""
         for side in (0, 1):
             if self._open[side].segments:
                 yield self._taken(side)
 
     def _taken(self, side: int) -> SequenceDraft:
-        """Return the open sequence of a split and begin a new one."""
+        """Return the packer's partly filled sequence of split `side`, and begin an empty one for
+        that split."""
         draft, self._open[side] = self._open[side], SequenceDraft(side)
         return draft

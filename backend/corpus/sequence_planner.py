@@ -170,5 +170,6 @@ def _describe_shortcomings(
 
 
 def _count_noun(n: int, noun: str) -> str:
-    """Return a number with its noun, plural where needed: `1 document`, `2 documents`."""
+    """Return a number with its noun for a warning about the plan, plural where needed: `1
+    document`, `2 documents`."""
     return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -36,7 +36,8 @@ class Tokenizer(Protocol):
 
 
 class SpecialTokens:
-    """Token ids that are not counted: BOS and the special tokens."""
+    """Token ids that do not count towards a corpus's number of tokens: BOS and the special
+    tokens."""
 
     def __init__(self, bos: int | None, special_ids: Iterable[int]) -> None:
         self.bos = bos
@@ -48,7 +49,8 @@ class SpecialTokens:
         self._table[self.ids] = True
 
     def counted(self, tokens: UInt32[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-        """Return which tokens are counted, that is neither BOS nor special: bool [n]."""
+        """Return for each token id whether the token counts, since it is neither BOS nor another
+        special token: bool [n]."""
         return ~self._table[np.minimum(tokens, len(self._table) - 1)]
 
 

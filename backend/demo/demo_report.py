@@ -64,7 +64,7 @@ def _measure_figures() -> Figures:
 
 
 def _round_figures(row: dict[str, float]) -> dict[str, float]:
-    """Round the figures of one row to four decimal places."""
+    """Round the demo's figures for one task or one dictionary to four decimal places."""
     return {key: round(value, 4) for key, value in row.items()}
 
 

@@ -114,7 +114,8 @@ def task_prompts(task: str, split: str, n: int, seed: int) -> Iterator[TaskPromp
 
 
 def _fill_instance(task: str, template: str, rng: random.Random) -> tuple[str, TemplateSlots, str]:
-    """Return a template's filled prompt, its slots, and its filled tail."""
+    """Fill one story template of a demo task with words. Returns the prompt (the text before the
+    answer), the words chosen for its slots, and the text after the prompt."""
     prompt, kind, tail = template.split("|")
     slots = TASKS[task](rng, kind)
     return fill_template(prompt, slots), slots, fill_template(tail, slots)

@@ -32,8 +32,8 @@ def dictionary_metadata(plan: DemoDictionaryPlan) -> dict[str, object]:
 def train_sae(
     plan: DemoDictionaryPlan, x: Float[Tensor, "token width"], folder: Path, tokens: int
 ) -> None:
-    """Train a TopK SAE on `tokens` rows of `x`, drawn at random, and save it in sae-lens'
-    format."""
+    """Train a TopK SAE of the demo on `tokens` rows of activations drawn at random from `x`, and
+    save it in sae-lens' format."""
     from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.config import SAETrainerConfig
     from sae_lens.saes.sae import SAEMetadata
@@ -73,6 +73,6 @@ def train_sae(
 
 
 def _shuffled_rows(x: Float[Tensor, "token width"]) -> Iterator[Float[Tensor, "row width"]]:
-    """Yield training batches of activation rows in random order, without end."""
+    """Yield training batches of activation rows for a demo SAE in random order, without end."""
     for rows in shuffled_row_batches(len(x), BATCH_ROWS, seed=0):
         yield x[rows]

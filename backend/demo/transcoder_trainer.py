@@ -23,8 +23,8 @@ AUXILIARY_WEIGHT = 1 / 16
 
 
 class Transcoder(nn.Module):
-    """Transcoder in training: maps x to y through `d_sae` features, in units of y's
-    root-mean-square row norm."""
+    """Transcoder of the demo while it is trained: maps an MLP's input x to its output y through
+    `d_sae` features, in units of y's root-mean-square row norm."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ def train_transcoder(
     folder: Path,
     tokens: int,
 ) -> None:
-    """Train a transcoder on `tokens` pairs of rows drawn from `x` and `y`, and save it as sae-lens'
-    `jumprelu_transcoder`."""
+    """Train a demo transcoder on `tokens` random pairs of activations, an input from `x` and the
+    output to predict from `y`, and save it as sae-lens' `jumprelu_transcoder`."""
     # In these units centred rows of y have root-mean-square norm 1: one learning rate fits all.
     unit = float(y.var(0).sum().sqrt())
     model = Transcoder(x, y / unit, plan)
@@ -89,8 +89,8 @@ def train_transcoder(
 def batch_top_k(
     acts: Float[Tensor, "row d_sae"], k: int
 ) -> tuple[Float[Tensor, "row d_sae"], float]:
-    """Return `acts` with all but the k·rows largest activations of the batch set to 0, and the
-    smallest activation kept."""
+    """Return the transcoder's feature activations with all but the k · rows largest of the whole
+    batch set to 0 (BatchTopK), and the smallest activation that was kept."""
     smallest = acts.detach().flatten().topk(k * len(acts), sorted=False).values.min()
     return acts * (acts >= smallest), float(smallest)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 
 def _read_word_pools(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read word pools from a file: `[pool]` headings, each followed by lines of words."""
+    """Read the word pools that fill the slots of the demo's story templates from a file: `[pool]`
+    headings, each followed by lines of words."""
     pools: dict[str, tuple[str, ...]] = {}
     for block in path.read_text(encoding="utf-8").split("[")[1:]:
         name, _, text = block.partition("]")

@@ -138,7 +138,7 @@ class Dictionary(SitedDictionary):
 
     @property
     def d_in(self) -> int:
-        """Width of the activations that the dictionary reads, over all read sites."""
+        """Width of the activations that the dictionary reads, summed over all its read sites."""
         W_enc = self.coder.W_enc
         return self.d_out if W_enc is None else W_enc.shape[0]
 
@@ -149,7 +149,8 @@ class Dictionary(SitedDictionary):
 
     @property
     def d_out(self) -> int:
-        """Width of the activations that the dictionary writes, over all write sites."""
+        """Width of the activations that the dictionary reconstructs, summed over all its write
+        sites."""
         return self.coder.W_dec.shape[1]
 
     @cached_property
@@ -171,7 +172,7 @@ class Dictionary(SitedDictionary):
 
     @property
     def per_token_norm(self) -> bool:
-        """Whether the scale of the input normalisation differs from token to token."""
+        """Whether the scale of the dictionary's input normalisation differs from token to token."""
         return self.norm.per_token
 
     @property
@@ -192,15 +193,16 @@ class Dictionary(SitedDictionary):
         return WeightProcessing.parse(self.model_kwargs)
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        """Return the dense activations [..., d_sae] of x, equal to those of sae-lens."""
+        """Return the dictionary's dense feature activations [..., d_sae] for the model activations
+        x, equal to those of sae-lens."""
         return self.coder.encode(self.norm.into(self._match_weights(x))[0])
 
     @torch.no_grad()
     def encode_sparse(
         self, x: Float[Tensor, "... d_in"], precision: Precision = "exact"
     ) -> Triples:
-        """Return the non-zero activations of x as triples, computed in tiles: a dense [tokens
-        d_sae] matrix is never held.
+        """Return the dictionary's non-zero feature activations for the model activations x as
+        triples, computed in tiles: a dense [tokens d_sae] matrix is never held.
 
         Where `needs_sequence` is true, the last two axes of x must be those of one sequence.
         """
@@ -233,14 +235,16 @@ class Dictionary(SitedDictionary):
 def single_sites(
     hook_name: str, hook_out: str, coder: Coder
 ) -> tuple[tuple[ReadSite, ...], tuple[WriteSite, ...]]:
-    """Return the read and write sites of a coder that reads one hook point and writes one."""
+    """Return the read site and the write site, each as a tuple of one, of a dictionary that reads
+    one hook point of the model and reconstructs one."""
     d_out = coder.W_dec.shape[1]
     d_in = d_out if coder.W_enc is None else coder.W_enc.shape[0]
     return (ReadSite(hook_name, 0, d_in),), (WriteSite(hook_out, 0, d_out),)
 
 
 def _check_sites(name: str, does: str, sites: Sequence[HookSite], width: int) -> None:
-    """Raise InputError where sites do not divide the activations of a dictionary among them."""
+    """Raise InputError where the slices of a dictionary's hook points do not cover its `width`
+    activation coordinates one after the other, without gap or overlap."""
     ends = [0, *(site.stop for site in sites)]
     starts = [*(site.start for site in sites), width]
     if not sites or ends != starts or any(site.width < 1 for site in sites):

@@ -62,7 +62,7 @@ class TrainerConfig(ForeignConfig):
     @model_validator(mode="before")
     @classmethod
     def _refuse_other_trainers(cls, content: Mapping[str, object]) -> Mapping[str, object]:
-        """Refuse a `trainer` entry that is not a JSON object."""
+        """Refuse a dictionary_learning config.json whose `trainer` entry is not a JSON object."""
         if "trainer" in content:
             raise refusal_error("its trainer must be a JSON object")
         return content

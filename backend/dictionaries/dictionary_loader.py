@@ -42,11 +42,11 @@ def load(
 
 
 def _settle_processing(dictionary: Dictionary, source: DictionarySource) -> Dictionary:
-    """Remove the model keywords that the user asked to ignore, and add a note for keywords that
-    change nothing.
+    """Return the loaded dictionary without those model-loading keywords that the user asked to
+    ignore (`?ignore=`), with notes on keywords that do not change what the model computes.
 
-    InputError for unknown weight processing, and for an ignored keyword that the dictionary does
-    not have.
+    InputError for weight processing (of the language model's weights) that is not known, and for an
+    ignored keyword that the dictionary does not have.
     """
     kwargs = dictionary.model_kwargs
     if absent := sorted(set(source.ignored) - set(kwargs)):
@@ -77,7 +77,8 @@ def _settle_processing(dictionary: Dictionary, source: DictionarySource) -> Dict
 
 
 def _check_folded_weights(dictionary: Dictionary, source: DictionarySource) -> None:
-    """Raise InputError where folding scales into finite weights has overflowed."""
+    """Raise InputError where a loaded dictionary has NaN or infinite weights because multiplying
+    scales into its weights has overflowed."""
     coder = dictionary.coder
     found = {"W_enc": coder.W_enc, "W_dec": coder.W_dec, "W_skip": dictionary.W_skip}
     if isinstance(coder, AffineCoder):

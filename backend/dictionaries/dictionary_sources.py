@@ -64,7 +64,8 @@ class DictionarySource:
 
     @property
     def public(self) -> str:
-        """The specification without parent folders, which can be stored and shown."""
+        """The dictionary specification without the path's parent folders, which can be stored and
+        shown without revealing the user's folders."""
         hooks = ",".join(h for h in (self.hook, self.hook_out) if h)
         if self.kind == "identity":
             return f"identity:{hooks}"
@@ -190,7 +191,8 @@ def split_ignored(spec: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _resolved_name(place: str) -> str:
-    """Return the last parts of a path with links resolved; empty for a path that does not exist."""
+    """Return the last parts of a dictionary path after links are resolved; empty for a path that
+    does not exist."""
     path = Path(place)
     return "/".join(path.resolve().parts[-DEEPEST:]) if path.exists() else ""
 
@@ -259,7 +261,7 @@ def check_safetensors(path: Path) -> list[str]:
 
 
 def _check_saelens(source: DictionarySource) -> None:
-    """Check the config and weights file of a sae-lens folder."""
+    """Check the config and weights file of a dictionary folder in sae-lens' format."""
     from backend.dictionaries.saelens_config import SaeLensConfig
 
     path = source.path / "cfg.json"
@@ -313,14 +315,16 @@ def _check_null(source: DictionarySource) -> None:
 
 
 def _check_hub(source: DictionarySource) -> None:
-    """Check that sae-lens' list has this RELEASE/ID, and refuse summed cross-layer transcoders."""
+    """Check that sae-lens' list of published SAEs has this RELEASE/ID, and refuse cross-layer
+    transcoders whose decoders sae-lens would sum."""
     from backend.dictionaries.saelens_registry import refuse_summing_release, split_release
 
     refuse_summing_release(*split_release(source.place))
 
 
 def _check_nothing(_: DictionarySource) -> None:
-    """Check nothing, since an identity dictionary has no files."""
+    """Check nothing: an identity dictionary, whose features are the neurons themselves, has no
+    files."""
 
 
 SOURCE_KINDS: dict[str, SourceKind] = {

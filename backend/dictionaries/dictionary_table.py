@@ -13,17 +13,17 @@ from feature_store.records import DictionaryInfo
 
 
 class DictionaryTable(Mapping[str, Dictionary]):
-    """Read-only mapping from names to dictionaries that are already in memory.
+    """Read-only mapping from names to the loaded dictionaries (SAEs and others) of a harvest.
 
-    A dictionary of the harvest that does not belong to this model (it reads a shuffled model) is
-    refused with a sentence that says why.
+    A dictionary of the harvest that reads the shuffled model (a copy of the language model with
+    permuted weights) is refused with a sentence that says why.
     """
 
     def __init__(
         self, found: Mapping[str, Dictionary], refused_names: Collection[str] = ()
     ) -> None:
-        """Make a table of loaded dictionaries; `elsewhere` are names to refuse, since those
-        dictionaries read a shuffled model."""
+        """Make a table of loaded dictionaries; `refused_names` are dictionaries that cannot be used
+        here, since they read a shuffled model."""
         self._found = found
         self._elsewhere = frozenset(refused_names)
 
@@ -55,7 +55,8 @@ class DictionaryTable(Mapping[str, Dictionary]):
         return 0
 
     def unloaded_bytes(self, names: Sequence[str]) -> int:
-        """Return about how many bytes of these dictionaries would have to be loaded now."""
+        """Return about how many bytes of the named dictionaries are not in memory yet, so that
+        using them would load as many."""
         return 0
 
     def __getitem__(self, name: str) -> Dictionary:
@@ -88,8 +89,8 @@ class LazyDictionaryTable(DictionaryTable):
         cache: DictionaryCache,
         refused_names: Collection[str] = (),
     ) -> None:
-        """Make a lazy table; `places` maps a dictionary's name to where its weights are, as
-        `backend.dictionaries.load` takes it."""
+        """Make a lazy table of dictionaries; `places` maps a dictionary's name to the folder, file
+        or hub id of its weights, as `backend.dictionaries.load` takes it."""
         super().__init__({}, refused_names)
         self._infos, self._places, self._lm, self._cache = infos, places, lm, cache
         self._loading = ""
@@ -110,8 +111,8 @@ class LazyDictionaryTable(DictionaryTable):
         return self._cache.budget
 
     def unloaded_bytes(self, names: Sequence[str]) -> int:
-        """Return the bytes of encoders and decoders in float32 that are not in the dictionary cache
-        yet."""
+        """Return how many bytes of the named dictionaries' encoders and decoders, in float32, are
+        not in the dictionary cache yet."""
         infos = [self._infos[name] for name in names if name in self._infos]
         missing = [info for info in infos if self._key(info.dictionary) not in self._cache]
         return sum(4 * info.d_sae * (info.d_in + info.d_out) for info in missing)

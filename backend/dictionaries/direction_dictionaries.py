@@ -103,7 +103,7 @@ def _load_identity(
 def _build_dictionary(
     source: DictionarySource, architecture: str, coder: AffineCoder | IdentityCoder, digest: str
 ) -> Dictionary:
-    """Return the Dictionary of an identity coder or of a matrix of directions."""
+    """Return the Dictionary of an identity coder, or of a file's matrix of directions."""
     assert source.hook is not None  # `check_source` has refused a file without one
     reads, writes = single_sites(source.hook, source.hook_out or source.hook, coder)
     return Dictionary(

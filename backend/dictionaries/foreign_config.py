@@ -32,14 +32,15 @@ Text = Annotated[str, Strict(), Field(max_length=1000)]
 
 
 class ForeignConfig(BaseModel):
-    """A configuration file of another library; keys without a field here are kept as
-    extra values."""
+    """Configuration file of an SAE that another library wrote; keys without a field here are kept
+    as extra values."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     @classmethod
     def read(cls, content: Mapping[str, object], where: str) -> Self:
-        """Return the validated configuration; InputError with one sentence for the first mistake.
+        """Return the validated configuration of an SAE that another library wrote; InputError with
+        one sentence for the first mistake.
 
         `where` is the path of the file, with which the sentence begins.
         """
@@ -65,8 +66,8 @@ def _describe_first_error(bad: ValidationError, where: str) -> str:
 
 
 def pick_kind(where: str, kind: str, name: str, table: Mapping[str, T]) -> T:
-    """Return the entry of a table for a name that a config file gives; InputError with the file's
-    path for an unknown name.
+    """Return what `table` holds for a name in an SAE's config file, such as the reader of an
+    architecture; InputError with the file's path for an unknown name.
 
     A correction is suggested only for a misspelling: `batchtopk` and `abstopk` look alike and mean
     different things.

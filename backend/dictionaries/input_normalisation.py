@@ -19,7 +19,8 @@ std alone on output."""
 
 
 def return_unchanged(x: Tensor) -> Tensor:
-    """Return the activations x unchanged: the inverse of no normalisation."""
+    """Return the activations x unchanged: the inverse of an input normalisation that does
+    nothing."""
     return x
 
 
@@ -37,7 +38,8 @@ class InputNormalisation:
 
 
 def _normalise_layer(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
-    """Normalise each token's activation to mean 0 and standard deviation 1, with the inverse."""
+    """Normalise each token's input activation to mean 0 and standard deviation 1 (layer norm).
+    Returns it with the function that undoes this for a reconstruction."""
     mean = x.mean(dim=-1, keepdim=True)
     centred = x - mean
     std = centred.std(dim=-1, keepdim=True)
@@ -45,7 +47,8 @@ def _normalise_layer(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"],
 
 
 def _normalise_length(x: Float[Tensor, "... d"]) -> tuple[Float[Tensor, "... d"], Undo]:
-    """Scale each token's activation to the norm √d, with the inverse."""
+    """Scale each token's input activation of width d to the norm √d. Returns it with the function
+    that undoes this for a reconstruction."""
     scale = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
     return x * scale, lambda y: y / scale
 

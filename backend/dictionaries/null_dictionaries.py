@@ -51,7 +51,8 @@ null dictionary."""
 
 @dataclass(frozen=True)
 class NullFacts:
-    """Description of a null dictionary, stored as null.json next to its tensors."""
+    """Description of a null dictionary (a control without training, to compare SAEs with), stored
+    as null.json next to its tensors."""
 
     kind: str
     of: str
@@ -107,13 +108,14 @@ NULL_BUILDERS: dict[str, NullBuilder] = {
 
 
 def add_opposite_directions(directions: Float[Tensor, "n d"]) -> Float[Tensor, "2n d"]:
-    """Return each direction followed by its opposite."""
+    """Return the null dictionary's directions, each followed by its opposite, so that its two sides
+    become two features: [2n, d]."""
     return torch.stack([directions, -directions], 1).flatten(0, 1)
 
 
 def spread_firing_counts(counts: Int[Tensor, "m"], order: Int[Tensor, "k"]) -> Int[Tensor, "k"]:
-    """Return quantiles of the firing counts of live SAE features, the largest for the feature that
-    `order` lists first.
+    """Return a firing count for each feature of a null dictionary: quantiles of the firing counts
+    of the SAE's live features, the largest for the feature that `order` lists first.
 
     The null dictionary so has the SAE's distribution of densities even where its number of features
     differs.
@@ -144,8 +146,8 @@ def build_null_tensors(
 
 
 def find_thresholds(values: Float[Tensor, "n m"], counts: Int[Tensor, "m"]) -> Float[Tensor, "m"]:
-    """Return for each column the threshold that exactly `counts` of its values exceed, or fewer
-    where values are equal.
+    """Return for each feature of a null dictionary (a column of projections, [token, feature]) the
+    threshold that exactly `counts` tokens exceed, or fewer where values are equal.
 
     The threshold lies halfway to the next value, so that new tokens exceed it as often.
     """

@@ -275,7 +275,8 @@ def _find_normalisation(sae: Sae) -> InputNormalisation:
 
 
 def _read_affine(sae: Sae, rule: ThresholdRule | TopKRule) -> AffineCoder:
-    """Return the affine coder of a sae-lens object with the given activation rule."""
+    """Return the affine coder (linear encoder and decoder with biases) of a sae-lens object, with
+    the given activation rule."""
     transcodes = is_saelens_transcoder(sae.cfg.architecture())
     return AffineCoder(
         W_enc=sae.W_enc.detach(),

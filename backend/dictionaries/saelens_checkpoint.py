@@ -54,13 +54,13 @@ class SaeLensCheckpoint:
         return dict(self._described), dict(self._state)
 
     def convert(self, *_: object, **__: object) -> tuple[Any, dict[str, Tensor]]:
-        """Return config and tensors to `SAE.load_from_disk` as its converter, whatever arguments it
-        passes."""
+        """Return the checkpoint's config and tensors, ignoring all arguments: the form of function
+        that `SAE.load_from_disk` of sae-lens takes as its converter."""
         return self.config_and_tensors()
 
     def _take_decoder_scale(self) -> Tensor | None:
-        """Return the scale of each feature that finetuning learned, and remove it from the
-        checkpoint's tensors."""
+        """Return the factor of each feature's decoder row that finetuning learned [d_sae], and
+        remove it from the sae-lens checkpoint's tensors; None for no scale."""
         found = [self._state.pop(name) for name in SCALE_NAMES if name in self._state]
         if not found:
             if self.config.finetuning_scaling_factor:
@@ -109,8 +109,8 @@ class SaeLensCheckpoint:
         )
 
     def _check_unit_decoder(self) -> None:
-        """Raise InputError where an absent `rescale_acts_by_decoder_norm` would decide
-        the numbers."""
+        """Raise InputError where a BatchTopK checkpoint does not say `rescale_acts_by_decoder_norm`
+        and its decoder rows are not of norm 1, so the meaning of its threshold is unknown."""
         W_dec = self._state.get("W_dec")
         if W_dec is None or W_dec.ndim != 2:
             return  # sae-lens says which tensor is wrong

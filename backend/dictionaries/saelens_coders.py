@@ -51,8 +51,8 @@ class SaeLensCoder:
         return self.sae.decode(f)
 
     def encode_sparse(self, z: Float[Tensor, "... d_in"], precision: Precision) -> Triples:
-        """Return the non-zero activations in tiles of sae-lens' dense code; `precision` has no
-        effect here."""
+        """Return the non-zero feature activations of any sae-lens architecture as triples, from its
+        dense code, a tile of tokens at a time; `precision` has no effect here."""
         x = z.flatten(0, -2)
         rows = max(1, DENSE // len(self.W_dec))
         tiles = []
@@ -63,11 +63,11 @@ class SaeLensCoder:
 
 
 class TemporalCoder(SaeLensCoder):
-    """Coder of temporal SAEs (arXiv:2511.01836), whose features code what attention over earlier
-    tokens does not predict.
+    """Coder of temporal SAEs (arXiv:2511.01836), whose features encode the part of an activation
+    that attention over earlier tokens does not predict.
 
-    The part that attention predicts depends on x alone, so it belongs to `decode`, and no edit
-    changes it.
+    The part that attention predicts depends on x alone, so it belongs to `decode`, and no edit of
+    features changes it.
     """
 
     needs_sequence = True
@@ -76,21 +76,23 @@ class TemporalCoder(SaeLensCoder):
         super().__init__(sae, signed=False)
 
     def encode(self, z: Float[Tensor, "... pos d_in"]) -> Float[Tensor, "... pos d_sae"]:
-        """Return the code of what is new at each token, [..., pos, d_sae]."""
+        """Return the temporal SAE's feature activations [..., pos, d_sae], which encode what
+        attention to earlier tokens does not predict of each token's activation."""
         return self._both(z)[0]
 
     def decode(
         self, f: Float[Tensor, "... pos d_sae"], z: Float[Tensor, "... pos d_in"]
     ) -> Float[Tensor, "... pos d_out"]:
-        """Return the reconstruction from the new code and the code that attention
-        predicts from z."""
+        """Return the temporal SAE's reconstruction from the feature activations f and the
+        activations that attention to earlier tokens predicts from z."""
         cfg = self.sae.cfg
         out = (f + self._both(z)[1]) @ self.W_dec
         biased = not getattr(cfg, "tied_weights", True) or cfg.apply_b_dec_to_input
         return out + self.sae.b_dec if biased else out
 
     def encode_sparse(self, z: Float[Tensor, "... pos d_in"], precision: Precision) -> Triples:
-        """Return the non-zero activations of whole sequences, a few sequences at a time."""
+        """Return the non-zero feature activations of a temporal SAE as triples, from whole
+        sequences, a few at a time."""
         sequences = z.reshape(-1, *z.shape[-2:])
         length = sequences.shape[1]
         several = max(1, DENSE // (len(self.W_dec) * max(1, length)))
@@ -102,8 +104,8 @@ class TemporalCoder(SaeLensCoder):
         return join_triples(tiles, z)
 
     def _both(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (new, predicted) codes of a temporal SAE in z's own leading shape; an input
-        with two axes is one sequence."""
+        """Return a temporal SAE's feature activations in two parts, (not predicted, predicted) by
+        attention to earlier tokens, with z's own leading axes; a z of two axes is one sequence."""
         sequences = z.reshape(-1, *z.shape[-2:])
         novel, predicted = self.sae.encode_with_predictions(sequences)
         shape = (*z.shape[:-1], novel.shape[-1])

@@ -93,7 +93,8 @@ class SaeLensMetadata(ForeignConfig):
 
 
 class SaeLensConfig(ForeignConfig):
-    """A sae-lens cfg.json in today's form."""
+    """Validated configuration (cfg.json) of a sae-lens dictionary of any version, in the form of
+    today's sae-lens."""
 
     architecture: Name = "standard"
     d_in: Count
@@ -129,7 +130,8 @@ class SaeLensConfig(ForeignConfig):
     @model_validator(mode="before")
     @classmethod
     def _take_todays_names(cls, content: Mapping[str, object]) -> dict[str, object]:
-        """Rename the keys of older sae-lens versions and move flat keys into the metadata."""
+        """Rename the keys of a cfg.json of an older sae-lens version, and move keys that stood at
+        the top level into its metadata."""
         found = {RENAMED_KEYS.get(key, key): value for key, value in content.items()}
         found = {**found, **{key: content[key] for key in content if key not in RENAMED_KEYS}}
         nested = found.get("metadata", {})
@@ -200,8 +202,8 @@ class SaeLensConfig(ForeignConfig):
             self.k = old
 
     def _settle_input_bias(self) -> None:
-        """Decide whether the decoder bias is subtracted from the input, where the config does not
-        say."""
+        """Decide whether the decoder bias is subtracted from the SAE's input, where its sae-lens
+        config does not say."""
         transcodes = is_saelens_transcoder(self.architecture)
         if transcodes and self.apply_b_dec_to_input:
             raise refusal_error(
@@ -228,8 +230,8 @@ class SaeLensConfig(ForeignConfig):
         )
 
     def as_saelens(self) -> dict[str, object]:
-        """Return the config as sae-lens' own config class takes it, with every value that decides
-        the numbers.
+        """Return the config as a mapping for sae-lens' own config class, with every value on which
+        the dictionary's activations depend.
 
         A version is added, so that sae-lens does not treat the config as an older one.
         """
@@ -270,6 +272,6 @@ def _whole_k(key: str, value: object, d_sae: int) -> int:
 
 
 def _missing_key_error(key: str) -> Exception:
-    """Return the validation error for a missing key of a sae-lens config that decides
-    the numbers."""
+    """Return the validation error for a sae-lens config without a key on which the dictionary's
+    activations depend."""
     return refusal_error(f"it has no {key}, which decides its numbers")

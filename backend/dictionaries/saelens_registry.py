@@ -17,8 +17,8 @@ from feature_store.errors import InputError, suggest_near_miss
 
 @cache
 def _blocks() -> dict[str, str]:
-    """Return the YAML block of each release in sae-lens' list; empty where sae-lens is not
-    installed."""
+    """Return the YAML text of each release in sae-lens' list of published SAEs, by the release's
+    name; empty where sae-lens is not installed."""
     spec = find_spec("sae_lens")  # finds the package without running it
     if spec is None or not spec.submodule_search_locations:
         return {}
@@ -32,14 +32,14 @@ def _blocks() -> dict[str, str]:
 
 
 def list_releases() -> list[str]:
-    """Return the names of all releases in sae-lens' list."""
+    """Return the names of all releases in sae-lens' list of published SAEs."""
     return list(_blocks())
 
 
 @cache
 def release_entries(release: str) -> dict[str, dict[str, object]]:
-    """Return what sae-lens' list says of each dictionary of a release, by ID: its path, and l0 and
-    variance_explained where known."""
+    """Return the entries of a release in sae-lens' list of published SAEs, by dictionary ID: each
+    with its path, and l0 and variance_explained where known."""
     (content,) = yaml.safe_load(_blocks()[release]).values()
     return {str(entry["id"]): entry for entry in content["saes"]}
 

@@ -20,8 +20,8 @@ candidates too many remain."""
 
 
 class NumpySelector:
-    """Selects the surviving activations of an encoder tile with numpy on the CPU, one block of
-    features after another."""
+    """Selects with numpy on the CPU which pre-activations of an encoder tile (some tokens) stay
+    non-zero under the activation rule, one block of features after another."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
@@ -33,8 +33,8 @@ class NumpySelector:
         """Largest group maxima so far, [rows ≤k]: the bound that later blocks must reach."""
 
     def add_block(self, pre: Tensor, start: int) -> None:
-        """Select with numpy from pre-activations [rows width] of the features from `start` on;
-        `pre` is not kept."""
+        """Find with numpy the surviving activations in a block of pre-activations [rows width],
+        those of the features from `start` on; `pre` is not kept."""
         block = pre.numpy()
         if isinstance(self.rule, GroupMaxRule):
             self.blocks.append(_group_max(block, self.rule.k))
@@ -56,8 +56,8 @@ class NumpySelector:
         return block != 0
 
     def _reaches_bound(self, ranked: NDArray, k: int) -> NDArray:
-        """Return which entries reach the lower bound on the row's k-th largest entry, and update
-        that bound."""
+        """Return for TopK which pre-activations of a block reach the lower bound on their token's
+        k-th largest one, and raise that bound with the block's values."""
         peaks = _group_peaks(ranked, k)
         if self.peaks is not None:
             peaks = np.concatenate([self.peaks, peaks], axis=1)
@@ -88,8 +88,8 @@ class NumpySelector:
 
 
 def _group_peaks(ranked: NDArray, k: int) -> NDArray:
-    """Return the maxima of disjoint groups of each row, [rows groups]: at least 4 k groups, or the
-    block itself.
+    """Return the maxima of at least 4 k disjoint groups of each token's pre-activations, [rows
+    groups], or all pre-activations of a narrow block. Their k-th largest is a lower bound for TopK.
 
     Entries of a remainder that no group holds only make the bound lower.
     """
@@ -103,7 +103,8 @@ def _group_peaks(ranked: NDArray, k: int) -> NDArray:
 
 
 def _largest(values: NDArray, k: int) -> NDArray:
-    """Return the k largest values of each row, [rows k], unordered."""
+    """Return the k largest values of each row of a numpy array, [rows k], unordered; all of a
+    shorter row."""
     width = values.shape[1]
     if width <= k:
         return values
@@ -111,7 +112,8 @@ def _largest(values: NDArray, k: int) -> NDArray:
 
 
 def _trim_to_k(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
-    """Return which candidates, grouped by token, are among their token's k largest."""
+    """Return a mask of the TopK candidates (sorted by token) that are among their token's k
+    largest."""
     counts = np.bincount(token, minlength=rows)
     keep = np.ones(len(token), dtype=bool)
     crowded = np.flatnonzero(counts > k)
@@ -129,8 +131,8 @@ def _trim_to_k(token: NDArray, ranked: NDArray, rows: int, k: int) -> NDArray:
 
 
 def _group_max(block: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the (token, feature, value) of the positive maximum of each of k groups of
-    neighbouring features."""
+    """Return (token, feature, value) arrays of the GroupMax activations: the largest of each of k
+    groups of neighbouring features, where it is positive."""
     rows, width = block.shape
     size = width // k
     at = block.reshape(rows, k, size).argmax(axis=2) + np.arange(k) * size

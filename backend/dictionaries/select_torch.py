@@ -13,8 +13,8 @@ from backend.dictionaries.base import Triples
 
 
 class TorchSelector:
-    """Selects the surviving activations of an encoder tile with torch on an accelerator; it gives
-    the same triples as `NumpySelector`."""
+    """Selects with torch on an accelerator which pre-activations of an encoder tile (some tokens)
+    stay non-zero under the activation rule; gives the same triples as `NumpySelector`."""
 
     def __init__(self, rule: ActivationRule, rows: int, d_sae: int) -> None:
         self.rule = rule
@@ -25,8 +25,8 @@ class TorchSelector:
         """TopK so far: values [rows ≤k] with sign, and their features."""
 
     def add_block(self, pre: Tensor, start: int) -> None:
-        """Select with torch from pre-activations [rows width] of the features from `start` on;
-        `pre` is not kept."""
+        """Find with torch the surviving activations in a block of pre-activations [rows width],
+        those of the features from `start` on; `pre` is not kept."""
         if isinstance(self.rule, TopKRule):
             self._take_top(pre, start, self.rule)
             return
@@ -74,7 +74,7 @@ class TorchSelector:
 
 
 def _strongest_features(values: Tensor, rule: TopKRule) -> Tensor:
-    """Return the positions of the k strongest torch values of each row, or of all values of a
-    shorter row."""
+    """Return for TopK the column indices of each token's k strongest pre-activations in a torch
+    tensor, or of all in a shorter row."""
     ranked = values.abs() if rule.by_magnitude else values
     return ranked.topk(min(rule.k, values.shape[1]), dim=1, sorted=False).indices

@@ -26,21 +26,24 @@ def list_hooks(dictionaries: Sequence[SitedDictionary], *, writes: bool = False)
 
 
 def join_sites(parts: Sequence[Float[Tensor, "... _"]]) -> Float[Tensor, "... width"]:
-    """Return the activations at a dictionary's sites side by side, in the order of the sites."""
+    """Concatenate the activations at a dictionary's hook points (its sites) along the last axis, in
+    the order of the sites."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
 
 
 def process_reads(
     lm: LanguageModel, dictionary: Dictionary, raw: Mapping[str, Tensor]
 ) -> Float[Tensor, "... d_in"]:
-    """Return what a dictionary reads: the raw activations at its read sites, processed."""
+    """Return the activations that a dictionary encodes: the model's raw activations at its read
+    sites, changed as the weight processing it expects (such as fold_ln) changes them."""
     return _process(lm, dictionary, dictionary.reads, raw)
 
 
 def process_writes(
     lm: LanguageModel, dictionary: Dictionary, raw: Mapping[str, Tensor]
 ) -> Float[Tensor, "... d_out"]:
-    """Return what a dictionary reconstructs: the raw activations at its write sites, processed."""
+    """Return the activations that a dictionary reconstructs: the model's raw activations at its
+    write sites, changed as the weight processing it expects (such as fold_ln) changes them."""
     return _process(lm, dictionary, dictionary.writes, raw)
 
 
@@ -50,7 +53,8 @@ def read_activations(
     tokens: Int[Tensor, "batch pos"],
     processing: WeightProcessing,
 ) -> Float[Tensor, "batch pos d_in"]:
-    """Run the model on tokens and return what a dictionary reads there."""
+    """Run the model on tokens and return the activations at a dictionary's read sites side by side,
+    the dictionary's input [batch pos d_in]."""
     found = lm.activations(tokens, list_hooks([dictionary]), processing)
     return join_sites([found[hook] for hook in dictionary.read_hooks])
 

@@ -38,8 +38,8 @@ _buffers = _ThreadBuffers()
 
 
 def borrow_buffer(name: str, rows: int, width: int, like: Tensor) -> Tensor:
-    """Return a [rows width] buffer of this thread, which its next tile reuses, so that memory stays
-    flat."""
+    """Return a [rows width] buffer for a tile of the sparse encoder; the same thread reuses it for
+    its next tile, so that memory stays flat."""
     key = (name, width, like.dtype, like.device)
     held = _buffers.held.get(key)
     if held is None or len(held) < rows:
@@ -60,10 +60,12 @@ def encode_tiles(
     block: int = TILE_FEATURES,
     numpy: bool | None = None,
 ) -> Triples:
-    """Return the non-zero entries of rule(x @ W_enc + b_enc) as triples, computed tile by tile.
+    """Return the non-zero feature activations of an affine encoder, rule(x @ W_enc + b_enc), as
+    triples, computed tile by tile.
 
-    Weights in bfloat16 make the product approximate. `numpy` selects how survivors are found; with
-    None the device decides. Neither that choice nor the tile size changes the result.
+    Weights in bfloat16 make the product approximate. `numpy` is whether the non-zero activations
+    are found by numpy instead of torch; with None the device decides. Neither that choice nor the
+    tile size changes the result.
     """
     d_sae = W_enc.shape[1]
     if isinstance(rule, GroupMaxRule | LinearRule):  # these need whole rows
@@ -88,7 +90,7 @@ def encode_tiles(
 def _multiply_tile(
     x: Float[Tensor, "n d_in"], W: Float[Tensor, "d_in width"], b: Float[Tensor, "width"]
 ) -> Float[Tensor, "n width"]:
-    """Return x @ W + b of one encoder tile in a reused buffer."""
+    """Return the pre-activations x @ W + b of one encoder tile, written to a reused buffer."""
     pre = borrow_buffer("pre", len(x), W.shape[1], b)
     if W.dtype == b.dtype:
         return torch.addmm(b, x, W, out=pre)
@@ -107,6 +109,7 @@ def join_triples(found: list[Triples], like: Tensor) -> Triples:
 
 
 def dense_to_triples(f: Float[Tensor, "n d_sae"]) -> Triples:
-    """Return the non-zero entries of a dense code [n d_sae] as triples."""
+    """Return the non-zero entries of dense feature activations [n d_sae] as (token, feature, value)
+    triples."""
     token, feature = f.nonzero(as_tuple=True)
     return Triples(token.int(), feature.int(), f[token, feature])

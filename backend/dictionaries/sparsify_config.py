@@ -40,7 +40,8 @@ class SparsifyConfig(ForeignConfig):
 
     @model_validator(mode="after")
     def _refuse_other_coders(self) -> Self:
-        """Refuse sparsify settings under which the coder would compute something else."""
+        """Refuse a sparsify config whose settings would make the SAE compute something that is not
+        implemented here."""
         extra = self.model_extra or {}
         for key in REFUSED_SETTINGS:
             if extra.get(key):

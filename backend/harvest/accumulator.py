@@ -25,8 +25,8 @@ from backend.harvest.window_grid import WindowGrid, order_silent_windows
 
 @dataclass(frozen=True)
 class AccumulatorShape:
-    """Sizes that an accumulator must know before the first token: features, signs, the histogram's
-    range and the sampling rates of one dictionary."""
+    """Sizes that a dictionary's accumulator must know before the first token: number of features,
+    whether activations have signs, the histogram's range and the sampling rates."""
 
     d_sae: int
     signed: bool
@@ -42,14 +42,14 @@ class AccumulatorShape:
 
     @property
     def n_slots(self) -> int:
-        """Number of slots: one per feature, or two (positive, then negative) where activations have
-        signs."""
+        """Number of slots of the accumulator: one per feature, or two (positive, then negative)
+        where activations have signs."""
         return self.d_sae * 2 if self.signed else self.d_sae
 
 
 class Accumulator:
-    """Accumulates the statistics, contexts, co-activation counts, token sample and silent windows
-    of one dictionary."""
+    """Accumulates, while a harvest streams its corpus, one dictionary's statistics, contexts,
+    co-activation counts, token sample and silent windows."""
 
     def __init__(
         self,
@@ -78,8 +78,9 @@ class Accumulator:
         self.spool = ActivationSpool(spool_path, spooled)
 
     def update(self, triples: Triples, rows: TokenRows, stages: StageTimings) -> None:
-        """Fold the triples (token, feature, value) of one chunk into the accumulator.
-        `triples.token` holds row numbers of the chunk, in ascending order."""
+        """Add one chunk's sparse activations, as triples (token, feature, value), to all statistics
+        and samples of the accumulator. `triples.token` holds row numbers of the chunk, in ascending
+        order."""
         signed = self.shape.signed
         with stages("samples"):
             self._samples(triples, rows)
@@ -120,8 +121,8 @@ class Accumulator:
         return state | {f"silent.{k}": v for k, v in self.silent.state().items()}
 
     def add(self, state: dict[str, np.ndarray], spool_base: int = 0) -> None:
-        """Merge the state of a checkpoint into this accumulator. The spool records of that state
-        begin at word `spool_base` of the joined spools."""
+        """Merge an accumulator's state from a checkpoint into this one. The spool records of that
+        state begin at int32 word `spool_base` of the spools joined end to end."""
         arrays_of = lambda name: {  # noqa: E731
             k.removeprefix(name + "."): v for k, v in state.items() if k.startswith(name + ".")
         }

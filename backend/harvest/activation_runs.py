@@ -18,8 +18,8 @@ from backend.harvest.segments import segment_ends, segment_max, segment_starts, 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Tokens of a chunk, sequence after sequence, BOS and special tokens included: one row per
-    token, with its window, document, split and position."""
+    """Table of the tokens in one chunk of a harvest, sequence after sequence, BOS and special
+    tokens included: one row per token, with its window, document, split and position."""
 
     window: Int[Tensor, "row"]
     """Number of the token's window in the window grid, int32."""
@@ -49,8 +49,8 @@ class TokenRows:
 
 @dataclass(frozen=True)
 class ActivationRuns:
-    """Activations of one dictionary in one chunk, sorted by slot and token, and the runs that they
-    form: all activations of one slot in one window."""
+    """Sparse activations of one dictionary in one chunk, sorted by slot (feature and sign) and
+    token, and the runs that they form: a run is all activations of one slot in one window."""
 
     slot: Int[Tensor, "nnz"]
     row: Int[Tensor, "nnz"]

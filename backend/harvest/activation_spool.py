@@ -16,11 +16,12 @@ HEADER_WORDS = 3
 
 
 class ActivationSpool:
-    """Append-only spool file of context activations. On resume, everything after the last
-    checkpoint is cut off."""
+    """Append-only spool file on disk of the activations in context windows. On resume, everything
+    after the last checkpoint is cut off."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        """Open the spool file at `path`, keeping its first `length` words."""
+        """Open the spool file at `path` for appending, after cutting it to its first `length` int32
+        words."""
         path.touch()
         self.path = path
         self.length = length
@@ -35,8 +36,8 @@ class ActivationSpool:
         positions: np.ndarray,
         values: np.ndarray,
     ) -> np.ndarray:
-        """Append a spool record for each entry of `count`, and return the offsets of the records in
-        words, int64.
+        """Append spool records, one for each context window (entry of `count`, its number of
+        activations), and return where each begins in the file, in int32 words, as int64.
 
         `positions` and `values` hold the activations of all records one after the other.
         """
@@ -66,11 +67,12 @@ class ActivationSpool:
 
 
 class SpoolRecords:
-    """Reader of the spool records that context rows point to, from one spool file or several."""
+    """Reader of activation spool records, each the activations of one context window, from one
+    spool file or several."""
 
     def __init__(self, spools: list[np.ndarray]) -> None:
-        """Create a reader over `spools`, memory maps of int32 words. Offsets count through the
-        spools in order."""
+        """Create a reader of spool records over `spools`, memory maps of int32 words. Record
+        offsets count words as if the spools were joined end to end."""
         self._spools = spools
         self._base = np.concatenate([[0], np.cumsum([len(words) for words in spools])])
 
@@ -86,7 +88,8 @@ class SpoolRecords:
         return count, peak, start, self._gather(word_index), values
 
     def _gather(self, word_index: np.ndarray) -> np.ndarray:
-        """Return the words at offsets that count through all spool files."""
+        """Return the int32 words of the activation spool at the indices `word_index`, which count
+        as if all spool files were joined end to end."""
         if len(self._spools) == 1:
             return np.asarray(self._spools[0][word_index])
         out = np.empty(len(word_index), dtype=np.int32)
@@ -98,7 +101,7 @@ class SpoolRecords:
 
 
 def map_spool_words(path: Path, length: int) -> np.ndarray:
-    """Return the first `length` words of a spool file, memory-mapped."""
+    """Return the first `length` int32 words of an activation spool file, memory-mapped."""
     if not length:
         return np.empty(0, dtype=np.int32)
     return np.memmap(path, dtype=np.int32, mode="r", shape=(length,))

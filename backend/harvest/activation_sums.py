@@ -29,14 +29,15 @@ OCTAVE_SHIFT = 23
 
 
 def highest_histogram_octave(largest: float) -> int:
-    """Return the biased exponent of the histogram's highest octave, from the largest activation
-    seen so far."""
+    """Return the highest octave (power of two, as a biased float32 exponent) that an activation
+    histogram covers, with headroom above the largest activation seen so far."""
     bits = int(torch.tensor([max(largest, 1e-30)], dtype=torch.float32).view(torch.int32))
     return (bits >> OCTAVE_SHIFT) + HEADROOM_OCTAVES
 
 
 class ActivationSums:
-    """Sums over all counted tokens for each slot (a feature, or a feature and a sign).
+    """Counts, power sums, maxima and histograms of activations over all counted tokens, for each
+    slot (a feature, or a feature and a sign).
 
     Every field is a sum or a maximum, so the order of updates does not matter (floating-point sums
     up to rounding) and two parts merge by addition.
@@ -66,8 +67,8 @@ class ActivationSums:
         return ((size.view(torch.int32) >> BIN_SHIFT) - self.first_bin).clamp_(0, N_BINS - 1)
 
     def octaves(self, size: Float[Tensor, "n"]) -> Int[Tensor, "n"]:
-        """Return the octave of each activation magnitude, counted from the histogram's lowest,
-        int32."""
+        """Return the octave (power of two) of each activation magnitude, int32, where 0 is the
+        lowest octave of the histogram."""
         number = (size.view(torch.int32) >> OCTAVE_SHIFT) - self.first_octave
         return number.clamp_(0, N_OCTAVES - 1)
 
@@ -109,7 +110,7 @@ class ActivationSums:
 
     @staticmethod
     def _count(histogram: Tensor, bins: Tensor) -> None:
-        """Increment bins of an activation histogram, once per entry of `bins`."""
+        """Add 1 to the given bins of an activation histogram, once for each entry of `bins`."""
         one = torch.ones(1, dtype=histogram.dtype, device=histogram.device)
         histogram.index_add_(0, bins, one.expand(len(bins)))
 

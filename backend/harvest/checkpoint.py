@@ -16,7 +16,8 @@ from feature_store.strict_json import JsonError, dump_json, parse_json
 
 @dataclass(frozen=True)
 class Shard:
-    """Shard of a harvest: one of `count` equal parts of its forward batches."""
+    """Shard of a harvest, which one process works on: one of `count` equal parts of the harvest's
+    forward batches."""
 
     index: int
     count: int

@@ -45,8 +45,8 @@ _BITS = 25
 
 @dataclass(frozen=True)
 class JointCounts:
-    """Joint firing counts of pairs of features, as they are published: either a table of all pairs
-    or a list of sampled pairs."""
+    """Joint firing counts of pairs of features (the tokens on which both are active), as the
+    harvest stores them: either a table of all pairs or a list of sampled pairs."""
 
     rate: float
     """Share of tokens, chosen by hash, on which the pairs were counted; 1 means all tokens."""
@@ -77,8 +77,8 @@ def initial_sample_level(l0: float, n_tokens: int) -> int:
 
 
 def token_levels(hashed: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Return the level of each token in a co-activation sample from its int32 hash: on average one
-    token in 2^n has level n or more.
+    """Return the sampling level of each token from its int32 hash: on average one token in 2^n has
+    level n or more, so tokens of a minimum level are a random sample.
 
     The level is the number of leading zeros among the hash's 31 low bits, so the tokens of level n
     or more are those whose hash is below 2^(31 − n).
@@ -100,8 +100,9 @@ class PairTable:
         self._active = torch.zeros(d_sae, dtype=torch.int64, device=device)
 
     def add(self, row: Int[Tensor, "nnz"], feature: Int[Tensor, "nnz"], level: Tensor) -> None:
-        """Count the co-active pairs of one chunk. There is one entry per active (token, feature),
-        in token order. A table counts every token, so `level` is ignored."""
+        """Count the pairs of features that are active on the same token of one chunk. `row` and
+        `feature` have one entry per active (token, feature), in token order. A table counts every
+        token, so `level` is ignored."""
         if not len(row):
             return
         self._active += torch.bincount(feature, minlength=self.d_sae)
@@ -121,7 +122,8 @@ class PairTable:
             )
 
     def _add_lists(self, feature: Tensor, begin: Tensor, length: Tensor, longest: int) -> None:
-        """Count the pairs of tokens whose lists of active features have about the same length.
+        """Count the co-active feature pairs of tokens whose lists of active features have about the
+        same length.
 
         In a ring with an odd number of places, any two places are within half a turn of each other
         in one direction only, so every entry is paired with those of the half turn after it.
@@ -150,8 +152,9 @@ class PairTable:
             self._table.index_add_(0, keys.view(-1), ones.expand(keys.numel()))
 
     def _add_products(self, feature: Tensor, length: Tensor) -> None:
-        """Count the pairs of tokens on which many features fire, by a product of matrices of 0 and
-        1. The product is exact in float32 because no count of a block exceeds 2^24."""
+        """Count the co-active feature pairs of tokens on which many features fire, by a product of
+        matrices of 0 and 1. The product is exact in float32 because no count of a block exceeds
+        2^24."""
         first, square = 0, self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae]
         for part in length.split(DENSE_ROWS):
             n = int(part.sum())
@@ -182,13 +185,13 @@ class PairTable:
         self._active += torch.from_numpy(active).to(counts.device)
 
     def joint(self) -> JointCounts:
-        """Return the joint counts of all pairs of features, counted on every token."""
+        """Return the joint firing counts of all pairs of features, counted on every token."""
         empty = np.empty(0, dtype=np.int64)
         return JointCounts(1.0, self._active.cpu().numpy(), self._square(), empty, empty, empty)
 
     def _square(self) -> np.ndarray:
-        """Return the symmetric matrix of joint counts, [d_sae, d_sae], with zeros on the
-        diagonal."""
+        """Return the joint firing counts of features as a symmetric matrix, [d_sae, d_sae], with
+        zeros on the diagonal."""
         square = self._table.view(self.d_sae, self.d_sae + 1)[:, : self.d_sae].cpu().numpy()
         return square + square.T
 
@@ -199,8 +202,8 @@ class PairTable:
 
 
 class PairSample:
-    """Joint firing counts on a sample of tokens: those whose level is at least the lowest level at
-    which the pairs still fit into memory.
+    """Joint firing counts of feature pairs on a sample of tokens: those whose level, a random
+    number, is at least the lowest level at which the pairs still fit into memory.
 
     Pairs are counted by level. While more than `MAX_SAMPLED_PAIRS` are held, the pairs of the
     lowest level are dropped, so the final level follows from all tokens together, whatever their
@@ -301,7 +304,8 @@ class PairSample:
         self.active[: self.level] = 0
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the co-activation sample's keys, counts and level for a checkpoint."""
+        """Return the co-activation sample's pair keys, counts and level as arrays for a
+        checkpoint."""
         self.flush()
         level = np.array([self.level], dtype=np.int32)
         return {"keys": self.keys, "count": self.count, "active": self.active, "level": level}
@@ -316,7 +320,7 @@ class PairSample:
         self._fold(keys, count)
 
     def joint(self) -> JointCounts:
-        """Return the joint counts of the sampled pairs, summed over token levels."""
+        """Return the joint firing counts of the sampled feature pairs, summed over token levels."""
         self.flush()
         pair = self.keys & (1 << 2 * _BITS) - 1
         keys, index = np.unique(pair, return_inverse=True)
@@ -333,15 +337,16 @@ class PairSample:
 
 
 def token_entry_ranges(row: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each token's co-active features begin in the list of entries, and how many they
-    are."""
+    """Return for each token on which features are active where its active features begin in the
+    list of all (token, feature) activations, and how many they are. `row` holds the token of each
+    activation, in ascending order."""
     _, length = row.unique_consecutive(return_counts=True)
     return torch.cumsum(length, 0) - length, length
 
 
 def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the numbers of tokens in groups whose lists of co-active features have about the same
-    length, by rising length."""
+    """Yield groups of token numbers, such that the tokens of a group have about the same number of
+    co-active features (`length`), by rising number."""
     order = np.argsort(length, kind="stable")
     ordered, low = length[order], 0
     while low < len(order):
@@ -353,8 +358,8 @@ def group_by_length(length: np.ndarray) -> Iterator[np.ndarray]:
 def split_into_blocks(
     pairs: np.ndarray, level: np.ndarray, sample: PairSample
 ) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of consecutive tokens that together have at most `FLUSH_PAIRS` pairs of
-    co-active features, or of a single token with more."""
+    """Yield (first, last) bounds of blocks of consecutive tokens that together have at most
+    `FLUSH_PAIRS` pairs of co-active features, or of a single token with more."""
     wanted = np.where(level >= sample.level, pairs, 0)
     total, first = np.cumsum(wanted), 0
     while first < len(pairs):

@@ -18,8 +18,8 @@ MERGE_BLOCK_ROWS = 1 << 20
 
 
 class ContextCandidates(NamedTuple):
-    """Candidate rows for contexts: group, window, peak magnitude and spool offset, as numpy arrays
-    of one length."""
+    """Windows that may become contexts of a feature, one per row: group (feature, sign and split),
+    window number, peak magnitude and spool offset, as numpy arrays of one length."""
 
     group: np.ndarray
     """Group number, slot · 2 + split, int32."""
@@ -30,12 +30,12 @@ class ContextCandidates(NamedTuple):
     """Offset of the candidate's record in the spool, in words, int64."""
 
     def take(self, index: np.ndarray | slice) -> "ContextCandidates":
-        """Return the candidate rows selected by a mask, row numbers or a slice."""
+        """Return the context candidates that `index` selects: row numbers, a mask or a slice."""
         return ContextCandidates(*(column[index] for column in self))
 
     @classmethod
     def join(cls, parts: list["ContextCandidates"]) -> "ContextCandidates":
-        """Concatenate the candidate rows of all parts."""
+        """Concatenate several sets of context candidates into one."""
         return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     @classmethod
@@ -58,8 +58,8 @@ offsets."""
 
 
 class ContextReservoir:
-    """Reservoir of context candidates: rows sorted by group, and a buffer of newer rows that are
-    not merged yet."""
+    """Reservoir of context candidates: the rows kept so far by a rule, sorted by group (feature,
+    sign and split), and a buffer of newer rows that are not merged yet."""
 
     def __init__(self, keep: KeepRule) -> None:
         self._keep = keep
@@ -68,8 +68,8 @@ class ContextReservoir:
         self._buffered = 0
 
     def add(self, new: ContextCandidates) -> bool:
-        """Add candidate rows to the reservoir. Returns True where that caused a merge, so that
-        thresholds have changed."""
+        """Add context candidates to the reservoir's buffer. Returns True where the full buffer was
+        then merged, so that the samplers' thresholds have changed."""
         self._buffer.append(new)
         self._buffered += len(new.group)
         if self._buffered < self._limit:
@@ -78,8 +78,8 @@ class ContextReservoir:
         return True
 
     def offer(self, new: ContextCandidates, write: WriteRecords) -> bool:
-        """Offer a chunk's candidate rows to the reservoir, writing spool records only for rows that
-        may be kept.
+        """Offer a chunk's context candidates to the reservoir, writing spool records only for
+        candidates that may be kept.
 
         Returns True where that caused a merge. Where the rows are enough for a merge, they are
         sorted together with the reservoir at once; otherwise only the chunk's own best rows enter

@@ -29,7 +29,8 @@ that rare strong windows are represented."""
 
 
 class WindowExtract(NamedTuple):
-    """Activations extracted from several context windows, in the layout of a spool record (numpy
+    """Activations in several context windows, in the layout of spool records: for each window
+    its number of activations, peak position and start, then positions and values of all (numpy
     arrays)."""
 
     size: np.ndarray
@@ -40,8 +41,8 @@ class WindowExtract(NamedTuple):
 
 
 class TopContextSampler:
-    """Sampler of top contexts: for each group (slot and split) it keeps the `k` strongest windows,
-    at most one per document, centred on their peaks."""
+    """Sampler of top contexts: for each group (feature, sign and split) it keeps the `k` windows of
+    strongest activation, at most one per document, centred on their peaks."""
 
     def __init__(self, k: int, n_slots: int, windows: WindowGrid, device: torch.device) -> None:
         self.k = k
@@ -65,8 +66,8 @@ class TopContextSampler:
             self.raise_bar()
 
     def raise_bar(self) -> None:
-        """Raise each group's threshold after a merge: a group of top contexts that is full admits
-        only runs that reach its weakest row."""
+        """Raise the least activation that enters each group's top contexts, after the reservoir has
+        merged: a full group admits only runs that reach its weakest context."""
         rows = self.table.rows
         count = np.bincount(rows.group, minlength=len(self._bar))
         full = count >= self.k
@@ -76,8 +77,8 @@ class TopContextSampler:
 
 
 class RangeContextSampler:
-    """Sampler of range contexts: for each group (slot and split) it keeps a random sample of
-    windows over the whole range of their maxima, stratified by octave."""
+    """Sampler of range contexts: for each group (feature, sign and split) it keeps a random sample
+    of firing windows over the whole range of their maxima, stratified by octave (factor of two)."""
 
     def __init__(
         self,
@@ -126,8 +127,9 @@ class RangeContextSampler:
             self.raise_bar()
 
     def raise_bar(self) -> None:
-        """Raise the priority thresholds after a merge, so that runs which no full group and no full
-        octave of the range sample could take are not offered."""
+        """Raise the least sampling priority that enters the range contexts, after the reservoir has
+        merged: a run is offered only where its group or its octave still has room, or holds a
+        window of lower priority."""
         rows = self.table.rows
         u = self.priority_of(rows)
         self._uniform.copy_(
@@ -167,8 +169,8 @@ def kth_largest_per_group(
 def candidates_from_runs(
     chosen: Tensor, runs: ActivationRuns, rows: TokenRows, group: Tensor
 ) -> ContextCandidates:
-    """Turn the chosen activation runs into context candidates whose spool records are not written
-    yet."""
+    """Turn the chosen activation runs (activations of one feature in one window) into context
+    candidates, still without spool records."""
     window = select_rows(rows.window, select_rows(runs.run_row, chosen))
     columns = (select_rows(group, chosen), window, select_rows(runs.peak, chosen))
     g, w, v = (column.cpu().numpy() for column in columns)

@@ -20,8 +20,8 @@ SPLITS = ("explain", "score")
 
 @dataclass(frozen=True)
 class SelectedContexts:
-    """Contexts of one dictionary selected for the `context` table, in stored order: by feature,
-    stratum and rank."""
+    """Contexts of one dictionary selected for the harvest file's `context` table, in stored order:
+    by feature, stratum (top, bottom or range) and rank."""
 
     feature: np.ndarray
     stratum: np.ndarray
@@ -32,8 +32,9 @@ class SelectedContexts:
 
 
 def select_contexts(accumulator: Accumulator) -> SelectedContexts:
-    """Select the contexts of one dictionary that are stored: top and bottom contexts as kept, range
-    contexts thinned to the planned number, each with its sampling weight."""
+    """Select the contexts of one dictionary for the `context` table: all top and bottom contexts
+    that the samplers kept, and range contexts thinned to the planned number, each with its sampling
+    weight."""
     signed = accumulator.shape.signed
     top = accumulator.top.table.rows
     ranged, weight = thin_range_contexts(accumulator)
@@ -55,8 +56,8 @@ def select_contexts(accumulator: Accumulator) -> SelectedContexts:
 
 
 def thin_range_contexts(accumulator: Accumulator) -> tuple[ContextCandidates, np.ndarray]:
-    """Thin each group's range contexts to the planned number, and return the sampling weight of
-    each: the firing windows that it represents.
+    """Thin each group's (feature, sign and split) range contexts to the planned number, and return
+    them with the sampling weight of each: how many firing windows it represents.
 
     Within an octave the rows in order of priority are a simple random sample, so any first n of
     them are one too: n of the octave's N firing windows, each of weight N ÷ n.
@@ -111,8 +112,8 @@ def allocate_samples(available: np.ndarray, population: np.ndarray, n: int) -> n
 def build_context_table(
     name: str, chosen: SelectedContexts, part: slice, records: SpoolRecords, windows: WindowGrid
 ) -> pa.Table:
-    """Build the Arrow table of some of a dictionary's selected contexts, reading their activations
-    from the spool."""
+    """Build the Arrow rows of the `context` table for part of a dictionary's selected contexts,
+    reading their activations from the spool."""
     rows = chosen.rows.take(part)
     count, peak, start, positions, values = records.read(rows.offset)
     stratum = chosen.stratum[part]

@@ -38,8 +38,8 @@ class FeatureSums:
     window_histogram: np.ndarray
 
     def __add__(self, other: "FeatureSums") -> "FeatureSums":
-        """Add the sums of the positive and negative signs of the same features. Windows where both
-        signs fire are then counted twice in `n_windows`."""
+        """Add the sums of the features' negative activations to those of their positive ones.
+        Windows where both signs fire are then counted twice in `n_windows`."""
         return FeatureSums(
             self.n_active + other.n_active,
             self.n_windows + other.n_windows,
@@ -52,8 +52,8 @@ class FeatureSums:
 
 
 def slot_sums(accumulator: Accumulator, step: slice) -> FeatureSums:
-    """Return the accumulated sums of the slots that `step` selects (all slots, or those of one
-    sign), from which feature statistics are derived."""
+    """Return the accumulated sums of all features, or with `step` those of their positive or
+    negative activations only, from which feature statistics are derived."""
     sums = accumulator.statistics
     arrays = {name: value.cpu().numpy() for name, value in sums.state().items()}
     return FeatureSums(

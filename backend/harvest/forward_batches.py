@@ -53,8 +53,8 @@ class ForwardBatch:
 
 @dataclass(frozen=True)
 class TokenSampling:
-    """Seed of the harvest's token samples and the windows of its silent pool; the same for all
-    dictionaries."""
+    """What determines a harvest's samples of tokens, the same for all dictionaries: the random seed
+    and the windows of the silent pool."""
 
     seed: int
     silent: np.ndarray
@@ -62,7 +62,8 @@ class TokenSampling:
 
 
 class BatchFeed:
-    """Makes forward batches and token rows from a sequence plan, on one device."""
+    """Makes the padded token batches of the model's forward passes, and the per-token rows of a
+    chunk, from a sequence plan, on one device."""
 
     def __init__(
         self, plan: SequencePlan, windows: WindowGrid, sampling: TokenSampling, device: torch.device
@@ -92,8 +93,8 @@ class BatchFeed:
         return ForwardBatch(to(tokens), to(flat), to(row[flat].astype(np.int32)), int(length.sum()))
 
     def rows(self, sequences: np.ndarray, sample_rates: list[float]) -> Iterator[TokenRows]:
-        """Yield the token rows of a chunk once for each dictionary; the dictionaries differ only in
-        their token samples."""
+        """Yield the table of a chunk's tokens (window, split, document, position) once for each
+        dictionary; the tables differ only in which tokens are in the token sample."""
         length = np.asarray(self.plan.length[sequences], dtype=np.int64)
         begin = np.cumsum(length) - length
         position = np.arange(int(length.sum())) - np.repeat(begin, length)
@@ -134,8 +135,8 @@ class BatchFeed:
 
 
 def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return all numbers of the ranges [begin, end) one after the other, such as the windows of a
-    batch's sequences, and the number of the range of each."""
+    """Return the integers of all ranges [begin, end) one after the other, such as the numbers of
+    the windows in a batch's sequences, and for each integer the index of its range."""
     length = end - begin
     owner = np.repeat(np.arange(len(begin)), length)
     within = np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length)
@@ -143,8 +144,8 @@ def expand_ranges(begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def segment_bounds(key: np.ndarray, sequence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each token row of a batch the first row and one past the last row that share its
-    key (document or window) in its sequence."""
+    """Return for each token row of a batch the bounds of its document or window (`key`) within its
+    sequence: its first row and one past its last."""
     new = np.ones(len(key), dtype=bool)
     new[1:] = (key[1:] != key[:-1]) | (sequence[1:] != sequence[:-1])
     first = np.flatnonzero(new)

@@ -17,8 +17,8 @@ from feature_store.null_dictionaries import SHUFFLED
 
 @dataclass(frozen=True)
 class HarvestModels:
-    """The language models of a harvest and which of them each dictionary reads: the model itself,
-    or its shuffled copy."""
+    """Language models of a harvest, and which of them each dictionary reads: the model itself, or
+    its copy with shuffled weights, a control."""
 
     lm: LanguageModel
     shuffled: LanguageModel | None = None
@@ -35,7 +35,8 @@ class HarvestModels:
         return self._model_named(dictionary.writes[0].model)
 
     def _model_named(self, model: str) -> LanguageModel:
-        """Return the model that a site names: the harvest's own, or its shuffled copy."""
+        """Return the model that a dictionary's read or write site names: the harvest's own, or its
+        copy with shuffled weights."""
         if model != SHUFFLED:
             return self.lm
         assert self.shuffled is not None, "a harvest with such a dictionary has the model"

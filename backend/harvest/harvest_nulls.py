@@ -146,8 +146,9 @@ def null_hook_point(inputs: NullInputs, dictionary: Dictionary, kind: str) -> st
 def sample_activations(
     inputs: NullInputs, dictionary: Dictionary, hooks: Sequence[str]
 ) -> tuple[dict[str, Float[Tensor, "n d"]], Int[Tensor, "d_sae"]]:
-    """Return activations at several hook points on the plan's first tokens, and on how many of
-    these tokens each of the dictionary's features fires. Null dictionaries are fitted to both."""
+    """Return the model's activations at several hook points on the plan's first tokens, and for
+    each of the dictionary's features the number of these tokens on which it fires. Null
+    dictionaries are fitted to both."""
     counts = torch.zeros(dictionary.d_sae, dtype=torch.int64)
     rows: dict[str, list[Tensor]] = {hook: [] for hook in hooks}
     wanted = list(dict.fromkeys([*hooks, dictionary.hook_name]))

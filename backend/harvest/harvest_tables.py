@@ -47,7 +47,8 @@ SPLITS = ("explain", "score")
 
 @dataclass(frozen=True)
 class DictionaryResults:
-    """Results of one dictionary that go into the tables of the harvest file."""
+    """Everything that a harvest has found for one dictionary and writes to the tables of the
+    harvest file."""
 
     dictionary: Dictionary
     probe: DictionaryMeasurement

@@ -12,7 +12,8 @@ FLUSH_KEYS = 1 << 19
 
 
 class PairCounts:
-    """Sparse counts of (left, right) pairs of int32 numbers, with the sum of each pair's weights.
+    """Sparse table of how often each (feature, token id) pair occurs in a sample of tokens, with
+    the sum of each pair's activation magnitudes. Left is the feature, right the token id (int32).
 
     Memory is proportional to the distinct pairs; the caller bounds their number by the sampling
     rate.
@@ -26,7 +27,8 @@ class PairCounts:
         self._n_raw = 0
 
     def add(self, left: Tensor, right: Tensor, weight: Tensor | None = None) -> None:
-        """Count pairs of int32 numbers, each with an optional weight."""
+        """Count (feature, token id) pairs, one for each entry of `left` and `right`, each with an
+        optional weight (the activation's magnitude)."""
         keys = (left.long() << 32 | right.long()).cpu().numpy()
         self._raw.append((keys, None if weight is None else weight.double().cpu().numpy()))
         self._n_raw += len(keys)
@@ -50,7 +52,8 @@ class PairCounts:
     def _reduce(
         self, keys: list[np.ndarray], count: list[np.ndarray], weight: list[np.ndarray]
     ) -> None:
-        """Sort pair keys and sum the counts and weights of equal keys."""
+        """Merge new pair keys into the sorted pair counts, summing the counts and weights of equal
+        keys."""
         found = torch.sort(torch.from_numpy(np.concatenate([self.keys, *keys])), stable=True)
         ordered, order = found.values.numpy(), found.indices
         begin = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
@@ -62,12 +65,12 @@ class PairCounts:
 
     @property
     def left(self) -> np.ndarray:
-        """Left number of each counted pair."""
+        """Feature (left number) of each counted (feature, token id) pair."""
         return self.keys >> 32
 
     @property
     def right(self) -> np.ndarray:
-        """Right number of each counted pair."""
+        """Token id (right number) of each counted (feature, token id) pair."""
         return self.keys & 0xFFFFFFFF
 
     @property

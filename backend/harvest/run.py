@@ -230,7 +230,8 @@ class HarvestRun:
         work: Path,
         target: Path,
     ) -> Iterator[HarvestProgress]:
-        """Stream this process's shards of the harvest, wait for the others, and publish."""
+        """Stream the corpus through the model and dictionaries for this process's shards, wait for
+        the other shards, and publish the harvest."""
         request = self.request
         processing = require_same_processing({d.name: d.processing for d in dictionaries})
         windows = lay_window_grid(sequences, request.plan.window)
@@ -347,8 +348,8 @@ class HarvestRun:
         processing: WeightProcessing,
         work: Path,
     ) -> Iterator[HarvestProgress]:
-        """Measure the dictionaries before streaming, or read the measurements that an earlier
-        process saved."""
+        """Measure the dictionaries (self-check, activation scale, sampling rates) before the corpus
+        is streamed, or read the measurements that an earlier process of this harvest saved."""
         path = work / "probes.json"
         if path.exists():
             saved = parse_json(path.read_text())
@@ -453,8 +454,8 @@ def make_spec_absolute(spec: str) -> str:
 
 
 def describe_readings(dictionaries: list[Dictionary]) -> list[str]:
-    """Return notes for the harvest on how the dictionaries' files were read where that was not
-    obvious, each with the dictionary's name."""
+    """Return notes for the harvest on choices made when the dictionaries' files were loaded, such
+    as an inferred hook point, each after the dictionary's name."""
     return [
         f"{dictionary.name}: {note}" for dictionary in dictionaries for note in dictionary.notes
     ]

@@ -43,7 +43,8 @@ def sampling_priority(hashed: Int[Tensor, "n"], slot: Int[Tensor, "n"]) -> Int[T
 
 
 def select_by_hash(ids: Int[Tensor, "n"], seed: int, rate: float) -> Tensor:
-    """Return which ids belong to a sample of the given rate, decided by their hashes: bool [n]."""
+    """Return which tokens or windows (`ids`) belong to a random sample of the given rate, decided
+    by a hash of each under the seed: bool [n]."""
     last = (
         int(rate * HASH_RANGE) - 1
     )  # HASH_RANGE itself overflows int32: a rate of 1 would select nothing

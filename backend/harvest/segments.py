@@ -11,21 +11,21 @@ from torch import Tensor
 
 
 def select_rows(values: Tensor, index: Int[Tensor, "n"]) -> Tensor:
-    """Return values[index] by `index_select`, which is eight times as fast as indexing on the
-    CPU."""
+    """Return the rows of a tensor at `index`, by `index_select`, which is eight times as fast as
+    plain indexing on the CPU."""
     return values.index_select(0, index)
 
 
 def true_indices(mask: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
-    """Return the indices of the true entries of a mask, int64."""
+    """Return the indices at which a boolean tensor is true, int64."""
     if mask.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.nonzero().squeeze(1)
 
 
 def segment_starts(*keys: Tensor) -> Int[Tensor, "segment"]:
-    """Return where each segment of equal keys begins; the keys have equal lengths and are
-    sorted."""
+    """Return the index at which each segment (stretch of equal keys) of sorted key tensors begins;
+    where several keys are given, all must be equal within a segment."""
     new = torch.ones(len(keys[0]), dtype=torch.bool, device=keys[0].device)
     if len(new):
         differ = keys[0][1:] != keys[0][:-1]
@@ -36,13 +36,14 @@ def segment_starts(*keys: Tensor) -> Int[Tensor, "segment"]:
 
 
 def segment_ends(start: Int[Tensor, "segment"], n: int) -> Int[Tensor, "segment"]:
-    """Return one past the last index of each segment, of `n` values in total."""
+    """Return one past the last index of each segment, from the segments' starts and the total
+    number `n` of values."""
     return torch.cat([start[1:], start.new_full((min(1, len(start)),), n)])
 
 
 def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Tensor, "s"]:
-    """Return the maximum of each segment, which begins at `start` and ends where the next segment
-    begins."""
+    """Return the maximum of the values in each segment, which begins at `start` and ends where the
+    next segment begins."""
     if not len(start):
         return values[:0]
     if values.device.type == "cpu":
@@ -51,7 +52,7 @@ def segment_max(values: Float[Tensor, "n"], start: Int[Tensor, "s"]) -> Float[Te
 
 
 def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
-    """Return the sum of each segment, in the values' own data type."""
+    """Return the sum of the values in each segment, in the values' own data type."""
     if not len(start):
         return values[:0]
     if values.device.type == "cpu":
@@ -63,7 +64,8 @@ def segment_sum(values: Tensor, start: Int[Tensor, "s"]) -> Tensor:
 
 
 def reduce_on_device(values: Float[Tensor, "n"], start: Int[Tensor, "s"], how: str) -> Tensor:
-    """Reduce each segment with torch's own `segment_reduce`, for values on a GPU."""
+    """Reduce the values of each segment by `how` (such as `max`) with torch's own `segment_reduce`,
+    on a GPU."""
     edges = torch.cat([start, start.new_tensor([len(values)])])
     return torch.segment_reduce(values, how, offsets=edges, unsafe=True)
 

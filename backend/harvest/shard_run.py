@@ -67,8 +67,8 @@ class ShardInputs:
 
 
 class ShardRun:
-    """Streaming pass over one shard and the accumulators that it fills. Iterate `run` to its
-    end."""
+    """Streaming pass of a harvest over one shard of the corpus, model forward passes and encoding
+    included, and the accumulators that it fills. Iterate `run` to its end."""
 
     def __init__(self, inputs: ShardInputs, shard: Shard, stages: StageTimings) -> None:
         """Prepare the pass over `shard`, resuming from its checkpoint where there is one."""
@@ -115,7 +115,7 @@ class ShardRun:
 
     @property
     def complete(self) -> bool:
-        """Whether every forward batch of the shard has been folded in."""
+        """Whether the accumulators hold the activations of every forward batch of the shard."""
         return self._next >= self._end
 
     def run(self) -> Iterator[HarvestProgress]:
@@ -153,7 +153,7 @@ class ShardRun:
         return time.monotonic() - self._saved_at > max(CHECKPOINT_S, 20 * self._save_cost)
 
     def save(self) -> None:
-        """Write a checkpoint of everything that the shard has folded in so far."""
+        """Write a checkpoint of the shard's accumulators and how many forward batches they hold."""
         with self.stages("checkpoint"):
             began = time.monotonic()
             names = [dictionary.name for dictionary in self.inputs.dictionaries]
@@ -174,7 +174,7 @@ class TripleChunk:
         self._clear()
 
     def _clear(self) -> None:
-        """Empty the chunk for the next sequences."""
+        """Empty the chunk of triples for the next sequences."""
         self._sequences: list[np.ndarray] = []
         self._triples: list[list[Triples]] = [[] for _ in self._inputs.dictionaries]
         self._finite: list[Tensor] = []
@@ -183,7 +183,7 @@ class TripleChunk:
 
     @property
     def full(self) -> bool:
-        """Whether the chunk holds enough tokens or triples to be folded in."""
+        """Whether the chunk holds enough tokens or triples to be added to the accumulators."""
         most, total = max(self._nonzero), sum(self._nonzero)
         return (
             self._rows >= CHUNK_ROWS
@@ -219,7 +219,7 @@ class TripleChunk:
 
     @torch.inference_mode()
     def fold(self, accumulators: list[Accumulator], stages: StageTimings) -> None:
-        """Fold the gathered triples into the accumulators, and empty the chunk."""
+        """Add the gathered triples to the dictionaries' accumulators, and empty the chunk."""
         if not self._sequences:
             return
         self._refuse_nonfinite()
@@ -275,11 +275,11 @@ def require_finite(triples: Triples, name: str) -> None:
 def encode_batch(
     dictionary: Dictionary, x: Tensor, batch: ForwardBatch, precision: Precision
 ) -> Triples:
-    """Encode one forward batch of a shard with a dictionary and return the non-zero feature
+    """Encode the activations of one forward batch with a dictionary and return the non-zero feature
     activations as triples.
 
-    Their `token` counts the counted tokens, or all of [sequence · position] where the dictionary
-    must see whole sequences.
+    Their `token` is an index into the batch's counted tokens, or into all of [sequence · position]
+    where the dictionary must see whole sequences.
     """
     if dictionary.needs_sequence:
         return dictionary.encode_sparse(x, precision)

@@ -25,8 +25,9 @@ activation."""
 
 
 class SilentPool:
-    """Pool of random windows with all of one dictionary's non-zero activations in them, limited to
-    the first windows that fit into memory."""
+    """Silent pool of one dictionary: random windows of the corpus with all non-zero activations in
+    them, so that windows where a feature is silent can serve as its negatives. It is limited to the
+    first windows that fit into memory."""
 
     def __init__(self, order: np.ndarray) -> None:
         """Create an empty silent pool. `order` holds the pool's windows in their random order, the
@@ -41,12 +42,13 @@ class SilentPool:
 
     @property
     def windows(self) -> np.ndarray:
-        """Windows of the silent pool that fit, in ascending order."""
+        """Windows of the silent pool whose activations fit into memory, in ascending order."""
         fits = int(np.searchsorted(np.cumsum(self._counts), MAX_ACTIVATIONS, "right"))
         return np.sort(self._order[: max(fits, MIN_WINDOWS)])
 
     def add(self, columns: PoolColumns) -> None:
-        """Add activations to the silent pool. Those of one window may come in several calls."""
+        """Add activations (window, position, feature, value) to the silent pool. Those of one
+        window may come in several calls."""
         order_index = np.searchsorted(self._order[self._sorted], columns["window"])
         self._counts += np.bincount(self._sorted[order_index], minlength=len(self._order))
         self._gather(columns)
@@ -65,7 +67,8 @@ class SilentPool:
             self.columns()
 
     def columns(self) -> PoolColumns:
-        """Return the activations in the silent windows that fit."""
+        """Return all activations in those windows of the silent pool that fit into memory, as
+        columns."""
         joined = {
             name: np.concatenate([np.empty(0, kind), *(part[name] for part in self._parts)])
             for name, kind in COLUMN_DTYPES.items()

@@ -80,8 +80,9 @@ def drop_lens_arrays(arrays: WeightArrays) -> WeightArrays:
 
 
 def fill_tile(arrays: WeightArrays, part: WeightArrays, tile: slice, n: int) -> None:
-    """Copy the weight facts of a tile of features into arrays of `n` rows, which are allocated at
-    the first tile: small results kept between large temporaries would fragment memory."""
+    """Copy the weight facts (logit lens, neighbours, norms) of a tile of features into arrays of
+    `n` features, which are allocated at the first tile: small results kept between large
+    temporaries would fragment memory."""
     for name, rows in part.items():
         if name not in arrays:
             arrays[name] = np.empty((n, *rows.shape[1:]), dtype=rows.dtype)

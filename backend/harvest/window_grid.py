@@ -15,7 +15,8 @@ SILENT_SEED = 0x51E7
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Grid of windows over all sequences of a corpus, numbered through.
+    """Grid that divides all token sequences of a corpus into numbered windows, in which firing is
+    counted and from which range contexts and silent windows are drawn.
 
     All windows have the same width; a document's last window may be shorter. Fields are numpy
     arrays with one entry per window.
