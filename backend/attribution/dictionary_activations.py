@@ -45,8 +45,8 @@ class DictionaryActivations:
     def decoder_sum_gradient(
         self, g: Float[Tensor, "batch pos d_out"]
     ) -> Float[Tensor, "batch pos d_out"]:
-        """Convert a gradient with respect to the model's activation into one with respect to the
-        dictionary's sum of decoder rows.
+        """Convert the gradient `g` with respect to the model's activation at the dictionary's
+        output hook point into the gradient with respect to the dictionary's sum of decoder rows.
 
         The two differ by the token's de-normalisation, which is linear for a given token.
         """
@@ -83,8 +83,9 @@ class DictionaryActivations:
         return undo(z) - undo(torch.zeros_like(z))
 
     def error_term(self) -> Float[Tensor, "batch pos d_out"]:
-        """Return the error term of the dictionary: the model's activation minus decode(f, x); 0 at
-        tokens that do not count."""
+        """Return the error term of the dictionary, [batch, position, d_out]: the model's activation
+        minus the reconstruction decode(f, x); 0 at tokens that do not count (BOS, special tokens,
+        padding)."""
         missed = (
             self.h - self._decode_without_features() - self.decode_feature_values(self.active.value)
         )
@@ -108,8 +109,9 @@ def read_dictionary_activations(
     tokens: Int[Tensor, "batch pos"],
     counted: Bool[Tensor, "batch pos"],
 ) -> list[DictionaryActivations]:
-    """Read the activations of every dictionary on the prompts with one forward pass of the
-    model."""
+    """Run the model once on the prompts and return for every dictionary its input, its active
+    features, and the model's activation at its output hook point. Raises InputError for a
+    dictionary that reads or writes several hook points."""
     check_single_sites(dictionaries, "Attributions and circuits")
     hooks = [hook for d in dictionaries for hook in (d.hook_name, d.hook_out)]
     raw = lm.activations(tokens, list(dict.fromkeys(hooks)))
@@ -129,8 +131,8 @@ def read_dictionary_activations(
 def list_active_features(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], counted: Bool[Tensor, "batch pos"]
 ) -> ActiveFeatures:
-    """Encode a dictionary's input and list its active features, with their activations, at the
-    counted positions."""
+    """Encode a dictionary's input `x` and return its active features with their activations, at the
+    tokens that count (not BOS, special tokens or padding)."""
     if d.needs_sequence:
         rows = [_label_with_row(i, d.encode_sparse(one[None])) for i, one in enumerate(x)]
         found = ActiveFeatures(*(torch.cat(column) for column in zip(*rows, strict=True)))

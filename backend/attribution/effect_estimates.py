@@ -154,8 +154,8 @@ def _multiply_change_and_gradient(
     g: Float[Tensor, "batch pos d_out"],
     moved: Tensor,
 ) -> EffectEstimates:
-    """Return effect estimates: each node's change to its baseline times the gradient `g` of the
-    metric."""
+    """Return the effect estimates of one dictionary: for each active feature and error term, its
+    change to the baseline times the gradient `g` of the target metric."""
     node = (baseline.value - reading.active.value) * reading.feature_gradients(g)
     if baseline.error is None:
         error = torch.zeros(g.shape[:2], device=g.device)

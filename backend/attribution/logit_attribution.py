@@ -28,10 +28,11 @@ def attribute_logit_to_features(
     target: int,
     at: int,
 ) -> dict[str, TextActivations]:
-    """Attribute a target token's logit at position `at` to the features active at counted
-    positions, by dictionary.
+    """Attribute a target token's logit at position `at`, less the mean logit, to the active
+    features of each dictionary at the tokens that count (not BOS or special tokens).
 
-    Values are activation × derivative, in logits, ordered as activations are.
+    The result has, by dictionary, each active feature's activation × derivative, in logits, ordered
+    by position and feature.
     """
 
     def metric(logits: Float[Tensor, "batch pos vocab"]) -> Float[Tensor, "batch"]:
@@ -50,10 +51,10 @@ def attribute_logit_to_features(
 
 
 def find_target_token(lm: LanguageModel, before: list[int], answer: str) -> int:
-    """Find the one token id that `answer` is after the tokens `before`, as the target of a logit
-    attribution.
+    """Return the id of the single token that the text `answer` becomes after the tokens `before`;
+    its logit is the target of a logit attribution.
 
-    A word may omit its leading space. Raise InputError where the answer is several tokens, with or
+    A word may omit its leading space. Raises InputError where the answer is several tokens, with or
     without the space.
     """
     options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}

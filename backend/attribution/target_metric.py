@@ -96,11 +96,12 @@ class TargetMetric:
         return summed - self._summed(rows, self.against)
 
     def only(self, row: int) -> "TargetMetric":
-        """Return the target metric of one prompt of the batch."""
+        """Return the target metric for a single prompt of the batch, the one with index `row`."""
         return self.rows(slice(row, row + 1))
 
     def rows(self, chosen: slice) -> "TargetMetric":
-        """Return the target metric of a slice of the prompts."""
+        """Return the target metric for a slice of the batch's prompts, with their answers and wrong
+        answers."""
         against = None if self.against is None else self.against[chosen]
         weights = None if self.weights is None else self.weights[chosen]
         return TargetMetric(
@@ -108,8 +109,8 @@ class TargetMetric:
         )
 
     def _weighted(self, rows: Tensor, weights: Sequence[Sequence[float]]) -> Tensor:
-        """Return the weighted target metric Σ weight · (logit − mean logit) for each row of logits:
-        [copies · sets]."""
+        """Return the weighted target metric Σ weight · (logit − mean logit) from the last-token
+        logits of the prompts or of several copies of them, [row, vocabulary]."""
         copies = len(rows) // len(weights)
         ids, _ = _pad_token_sets(self.answers, rows)
         longest = ids.shape[1]
@@ -119,8 +120,9 @@ class TargetMetric:
         return (found * each.repeat(copies, 1)).sum(-1)
 
     def _summed(self, rows: Tensor, sets: Sequence[Sequence[int]]) -> Tensor:
-        """Return the log of the summed exponentials of the target tokens' logits for each row:
-        [copies · sets]."""
+        """Return the log of the summed exponentials of the answers' logits, one set of answers for
+        each prompt, from the last-token logits of the prompts or of several copies of them, [row,
+        vocabulary]."""
         copies = len(rows) // len(sets)
         ids, extra = _pad_token_sets(sets, rows)
         found = rows.gather(1, ids.repeat(copies, 1))

@@ -106,8 +106,8 @@ def _compute_score_with_leaves(
 
 
 def _find_head_slice(lm: LanguageModel, slope: Float[Tensor, "1 pos ..."], position: int) -> slice:
-    """Return the slice of the head within the query or key: the block that the attention score
-    depends on."""
+    """Return the slice of the flattened query or key vector that belongs to the attention head: the
+    block of d_head numbers on which the attention score depends."""
     touched = torch.nonzero(slope.detach().flatten(2)[0, position])[:, 0]
     if not len(touched):
         raise InputError(

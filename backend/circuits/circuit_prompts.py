@@ -42,8 +42,9 @@ length."""
 
 @dataclass(frozen=True, eq=False)
 class CircuitPromptSet:
-    """Batch of prompts of a circuit, padded to one length; `batch.partners` are the corrupted
-    prompts if there are any."""
+    """Prompts of a circuit as one padded batch in which every token that counts has a slot (the
+    place where a node can be: a position, or a named place of a template); `batch.partners` are the
+    corrupted prompts if there are any."""
 
     batch: TargetedPrompts
     slot: Int[Tensor, "batch pos"]
@@ -58,7 +59,8 @@ class CircuitPromptSet:
         return len(self.batch)
 
     def select(self, chosen: slice) -> "CircuitPromptSet":
-        """Return a slice of the circuit's prompts, padded as before."""
+        """Return a slice of the circuit's prompts with their slots, padded to the same length as
+        before."""
         return replace(
             self,
             batch=self.batch.rows(chosen),
@@ -92,8 +94,8 @@ def lay_out_circuit_prompts(
     targets: Sequence[str] = (),
     against: Sequence[str] = (),
 ) -> CircuitPromptSet:
-    """Lay out the prompts of a circuit as one padded batch with slots; corrupted prompts are
-    included if all cases have one.
+    """Lay out the prompts of a circuit as one padded batch and assign a slot (the place where a
+    node can be) to each token that counts; corrupted prompts are included if all cases have one.
 
     Without `places`, slots are positions for a single prompt, marked places if `marks` are given,
     and otherwise the last token and the rest. `targets` and `against` are answers for all prompts,
@@ -190,7 +192,8 @@ def _build_answer_metric(
 def _select_equal_length_pairs(
     engine: LocalEngine, drawn: Iterator[PromptPair]
 ) -> Iterator[PromptPair]:
-    """Yield the prompt pairs of equal length whose two answers are different single tokens."""
+    """Yield those of the drawn task prompt pairs whose clean and corrupted prompts have the same
+    number of tokens and whose two answers are different single tokens."""
     for one in drawn:
         sizes = {len(engine.read(text).token_ids) for text in (one.clean, one.corrupt)}
         try:
@@ -232,7 +235,9 @@ def _assign_slots(
     marks: Sequence[Sequence[PlaceMark]] | None,
     prompts: Sequence[CircuitPrompt],
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Assign a slot to every token of the circuit's prompts; return the slots and their names."""
+    """Assign to every token of the circuit's prompts its slot, the place where a node can be.
+    Return the index of each token's slot, [prompt, position] with −1 for none, and the slots'
+    names."""
     counted, last = batch.prompts.counted, batch.prompts.last
     if places == "position":
         if len(set(last.tolist())) > 1:
@@ -261,7 +266,8 @@ def _assign_slots(
 
 
 def _find_mark_tokens(engine: LocalEngine, text: str, mark: PlaceMark) -> list[int]:
-    """Return the positions of the tokens that overlap a marked place of the prompt."""
+    """Return the positions of the tokens of a circuit's prompt that overlap the characters of a
+    marked template place."""
     spans = engine.lm.tokenizer(
         text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )["offset_mapping"]

@@ -67,8 +67,8 @@ class CircuitSession:
         return check_nodes(self.engine, self.circuit, ids)
 
     def check_edges(self, edges: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
-        """Check edges of this session's circuit by intervention, in the way that fits the circuit's
-        method."""
+        """Check edges of this session's circuit by intervention: with `check_edges` for a sparse
+        feature circuit, and otherwise as direct effects with `check_direct_edges`."""
         check = check_edges if self.circuit.method == METHOD else check_direct_edges
         return check(self.engine, self.circuit, edges)
 

@@ -36,8 +36,8 @@ COPIES_AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class NodeSetMembers:
-    """Members of several node sets in one dictionary: the nodes whose complement a complement
-    ablation replaces by baselines."""
+    """Members of several node sets in one dictionary, as masks over features [set, slot, feature]
+    and error terms [set, slot]; a complement ablation sets all other nodes to their baselines."""
 
     ids: Int[Tensor, "k"]
     features: Bool[Tensor, "sets slots k"]
@@ -259,7 +259,8 @@ class ComplementEdit:
         return new
 
     def _kept_error_mask(self, errors: ErrorTermMode) -> Bool[Tensor, "rows pos"]:
-        """Return the tokens whose error term keeps its own value in the complement ablation."""
+        """Return the mask [row, position] of the tokens whose error term keeps its own recomputed
+        value in the complement ablation and does not go to its baseline."""
         if errors != "count":
             return self.counted if errors == "keep" else torch.zeros_like(self.counted)
         sets = len(self.members.errors)
@@ -271,8 +272,9 @@ class ComplementEdit:
 def reconstruction_error(
     d: Dictionary, h: Tensor, x: Tensor, at: tuple[Tensor, ...]
 ) -> Float[Tensor, "tokens d_out"]:
-    """Return the error terms that a complement ablation recomputes: the reconstruction error of a
-    dictionary at the tokens that `at` indexes, [token, d_out]."""
+    """Return the error terms that a complement ablation recomputes from edited activations: the
+    activation `h` minus the dictionary's reconstruction, at the tokens that `at` indexes, [token,
+    d_out]."""
     if d.needs_sequence:
         return (h - d.reconstruct(x))[at]
     xs, hs = x[at], h[at]

@@ -96,8 +96,8 @@ def check_direct_edges(
 
 @dataclass(eq=False)
 class DirectEffectCheck:
-    """Prompt of a circuit with the recorded output of every module, for checks of direct
-    effects."""
+    """Check of direct effects in one circuit: it runs the circuit's prompt with the recorded output
+    of every module, sets one source at a time to zero, and reads the targets."""
 
     engine: LocalEngine
     circuit: Circuit
@@ -159,7 +159,9 @@ class DirectEffectCheck:
         )
 
     def target_readout(self, id: str) -> LinearReadout:
-        """Return the linear readout of an edge's target, of which the direct effects are terms."""
+        """Return the linear readout of an edge's target (a logit or a feature's pre-activation), of
+        whose value the direct effects are terms. Raises InputError for a target that cannot be
+        read."""
         node = self.node(id)
         if node.kind == "logit":
             return self._logit_readout(node)
@@ -185,8 +187,9 @@ class DirectEffectCheck:
         return one.linear_readout(self.lm, self.tokens.shape[1] - 1)
 
     def zero_source(self, id: str) -> tuple[int, Float[Tensor, "1 pos width"]]:
-        """Return (index of the cut, change of its output [1, position, width]) that sets the source
-        of a direct effect to zero."""
+        """Return the change of a module's output that sets the source of a direct effect to zero:
+        the index of the replacement model's cut at that output, and the change, [1, position,
+        width]."""
         node = self.node(id)
         name = "blocks.0.hook_resid_pre" if node.kind == "token" else node.dictionary
         at = next((i for i, site in enumerate(self.replacement.sites) if site.name == name), None)
@@ -211,8 +214,9 @@ class DirectEffectCheck:
     def run_with_changes(
         self, mode: str, output_changes: Mapping[int, Tensor], wanted: Sequence[str]
     ) -> HookActivations:
-        """Run one check of direct effects: return the activations at the wanted canonical hook
-        points, with the changes `output_changes` added at the cuts."""
+        """Run the circuit's prompt in one mode of a direct-effect check (frozen, direct or free)
+        with `output_changes` added at the replacement model's cuts, and return the activations at
+        the canonical hook points `wanted`."""
         if mode == "frozen":
             self.replacement._forward(1, dict(output_changes))
             return {hook: self.replacement._live[hook].detach() for hook in wanted}
@@ -237,8 +241,9 @@ class DirectEffectCheck:
     def _build_cut_edit(
         self, mode: str, site: CutSite, output_changes: Tensor | None, live: HookActivations
     ) -> ActivationEdit:
-        """Return the edit at a cut: the recorded output in the direct run, with the change
-        `output_changes` added."""
+        """Return the edit of a module's output in a direct-effect check: it writes the recorded
+        output in the direct run, keeps the run's own output in the free run, and adds
+        `output_changes`."""
         d = None if site.activations is None else site.activations.dictionary
 
         def write(h: Tensor) -> Tensor:
@@ -293,7 +298,8 @@ def _has_switched(
     before: HookActivations,
     after: HookActivations,
 ) -> bool:
-    """Return whether the check of a direct effect switched the target's feature on or off."""
+    """Return whether setting the source of a direct effect to zero switched the target's feature on
+    or off; False for a target that is no feature."""
     node = check.node(id)
     if node.kind != "feature" or node.feature is None:
         return False

@@ -19,8 +19,12 @@ BLOCK_NUMBERS = 1 << 22
 def bootstrap_edge_stability(
     each: Float[np.ndarray, "prompts edges"], draws: int = BOOTSTRAP_DRAWS, seed: int = 0
 ) -> Float[np.ndarray, "edges"] | None:
-    """Return the stability of each edge: the share of bootstrap draws in which it holds. None for
-    fewer than LEAST prompts, whose draws are no evidence about other prompts."""
+    """Return the stability of each edge of a circuit: the share of bootstrap draws of the prompts
+    in which its mean weight keeps its sign and is at least as large as the graph's weakest edge.
+
+    None without edges or for fewer than MIN_UNITS prompts, whose draws are no evidence about other
+    prompts.
+    """
     n, edges = each.shape
     if n < MIN_UNITS or not edges:
         return None

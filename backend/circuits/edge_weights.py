@@ -35,8 +35,8 @@ PROMPT_BLOCK = 16
 
 @dataclass(frozen=True, eq=False)
 class EdgeWeights:
-    """Edge weights between the kept nodes on every prompt; the last row of targets is the target
-    metric."""
+    """Edge weights between the kept nodes of a sparse feature circuit on every prompt; the last row
+    of targets is the target metric."""
 
     by_prompt: Float[Tensor, "prompts targets sources"]
     """Edge weights [prompt, target, source], in the units of the target metric."""
@@ -103,8 +103,8 @@ def read_kept_nodes(
     block: CircuitPromptSet,
     table: NodeTable,
 ) -> list[KeptNodes]:
-    """Read the kept nodes of each dictionary, between which edges run, with their gradients on the
-    clean run."""
+    """Return for each dictionary the kept nodes between which edges run, with their changes to the
+    baseline and the gradients of the target metric on the clean run."""
     hooks = list(dict.fromkeys(site.dictionary.hook_out for site in sites))
     g = compute_hook_gradients(lm, block.batch.prompts.tokens, hooks, block.batch.target).gradients
     return [
@@ -138,8 +138,9 @@ def compute_edges_by_prompt(
     n: int,
     frozen_model: FrozenModel | None = None,
 ) -> list[tuple[int, Float[Tensor, "targets batch sources"]]]:
-    """Compute edge weights in batches of targets, in the order of the node table: (index of the
-    first target, weights [target, prompt, source])."""
+    """Compute the edge weights between all `n` nodes of the node table on each prompt of a block,
+    in batches of targets: a list of (index of the first target, weights [target, prompt, source]).
+    Target `n` is the target metric."""
     copies = max(1, min(n + 1, limit_batch_size(lm, block, RECORDED_COPIES) // len(block)))
     with torch.enable_grad():
         tape = run_segmented_forward(lm, sites, block, copies, frozen_model)
@@ -188,7 +189,8 @@ def weighted_node_value(
     """Return ∂m/∂v · v summed over a node's tokens: a scalar whose gradients are the edge weights
     into the node v.
 
-    `reads` are the dictionary's activations and error terms, and `rows` selects the prompts.
+    `reads` are the differentiable activations and error terms of the node's dictionary, and `rows`
+    is the slice of one copy of the prompts.
     """
     values, missed = reads
     here = site.slot == int(kept.slot[j])

@@ -110,7 +110,8 @@ def select_inaccurate_dictionaries(
     top: NodeTable, measured: Float[Tensor, "m"], most: float
 ) -> list[str]:
     """Return the names of the dictionaries whose estimated effects differ from the exact ones by
-    more than `most`; if there are none, all dictionaries with checked nodes."""
+    more than the share `most`, as Σ|difference| ÷ Σ|exact effect|; if there are none, all
+    dictionaries with checked nodes."""
     off = []
     for k, name in enumerate(top.names):
         mine = top.which == k
@@ -121,8 +122,8 @@ def select_inaccurate_dictionaries(
 
 
 def strongest_node_keys(nodes: NodeEffects, d_sae: int, most: int) -> Int[Tensor, "k"]:
-    """Return the keys of a dictionary's strongest nodes, at most `most`, in order of falling
-    |effect|."""
+    """Return the keys (slot and feature as one integer, see `node_keys`) of a dictionary's nodes
+    with the largest |effect|, at most `most`, in falling order; their effects are to be refined."""
     first = nodes.effect.abs().argsort(descending=True, stable=True)[:most]
     return node_keys(nodes.slot[first], nodes.feature[first], d_sae)
 
@@ -134,7 +135,8 @@ def _ablate_new_nodes(
     top: NodeTable,
     known: dict[tuple[int, int, int], float],
 ) -> Float[Tensor, "m"]:
-    """Return the exact effects of the nodes of `top`; nodes in `known` are not ablated again."""
+    """Return the effects of the nodes of `top` by exact ablation. Nodes in `known` are not ablated
+    again, and the others are added to it."""
     keys: Sequence[tuple[int, int, int]] = list(
         zip(top.which.tolist(), top.slot.tolist(), top.feature.tolist(), strict=True)
     )

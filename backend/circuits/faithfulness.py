@@ -40,7 +40,8 @@ may raise an exception to stop."""
 
 @dataclass(frozen=True)
 class FaithfulnessCurves:
-    """Faithfulness and completeness over the number of kept nodes, with F(M) and F(∅)."""
+    """Faithfulness and completeness of a circuit over its number of kept nodes, with the target of
+    the whole model, F(M), and of the circuit without nodes, F(∅)."""
 
     points: tuple[FaithfulnessPoint, ...]
     clean: Estimate
@@ -140,8 +141,9 @@ def measure_node_set(
 
 
 def is_clearly_different(clean: Float[np.ndarray, "n"], empty: Float[np.ndarray, "n"]) -> bool:
-    """Return whether faithfulness is defined: F(M) − F(∅) exceeds CLEAR_STANDARD_ERRORS standard
-    errors, or merely differs from 0 on a single prompt."""
+    """Return whether faithfulness is defined: the whole model's target less the empty circuit's,
+    F(M) − F(∅), exceeds CLEAR_STANDARD_ERRORS standard errors, or merely differs from 0 on a single
+    prompt."""
     apart = clean - empty
     if len(apart) < 2:
         return bool(abs(apart.mean()) > 1e-6 * max(1.0, abs(clean).max()))

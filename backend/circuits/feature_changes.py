@@ -19,8 +19,8 @@ from backend.dictionaries.base import Dictionary
 
 @dataclass(frozen=True, eq=False)
 class FeatureChanges:
-    """List of feature changes: features and the amounts by which their activations change, at
-    places that tokens refer to."""
+    """Sparse list of feature changes: the amounts by which activations of one dictionary's features
+    change, by place and feature. A place is one token, or all tokens of a slot."""
 
     at: Int[Tensor, "batch pos"]
     """Place of each token in the list of feature changes; −1: none."""
@@ -31,7 +31,8 @@ class FeatureChanges:
     amount: Float[Tensor, "n"]
 
     def select(self, chosen: Bool[Tensor, "n"]) -> "FeatureChanges":
-        """Return the feature changes that a mask selects."""
+        """Return the list of only those feature changes (place, feature, amount) for which the mask
+        `chosen` is true."""
         columns = (self.place[chosen], self.feature[chosen], self.amount[chosen])
         return FeatureChanges(self.at, self.slot, *columns)
 
@@ -49,8 +50,8 @@ class FeatureChanges:
     def multiply_gradients(
         self, d: Dictionary, g: Float[Tensor, "batch pos d_out"]
     ) -> Float[Tensor, "n"]:
-        """Return amount · gradient for each feature change, where `g` is the gradient with respect
-        to the sum of decoder rows."""
+        """Return the amount of each feature change times the gradient of the target metric with
+        respect to that feature; `g` is the gradient with respect to the sum of decoder rows."""
         W_dec = d.coder.W_dec
         total = g.new_zeros(len(self.slot) + 1, g.shape[-1])
         total.index_add_(0, self.at.flatten() % len(total), g.flatten(0, 1))
@@ -65,8 +66,8 @@ class FeatureChanges:
 
 @dataclass(frozen=True, eq=False)
 class BaselineValues:
-    """Baseline values of one dictionary's features and error terms, at places that tokens refer
-    to."""
+    """Baseline values of one dictionary, which ablated features and error terms take, stored once
+    for each place (one token, or all tokens of a slot)."""
 
     at: Int[Tensor, "batch pos"]
     slot: Int[Tensor, "places"]
@@ -79,11 +80,13 @@ class BaselineValues:
     """Baseline of the error term at each place."""
 
     def appearing_features(self) -> FeatureChanges:
-        """Return the feature changes that set features to their nonzero baselines."""
+        """Return the feature changes from zero to the nonzero baselines: the features that appear
+        when a dictionary's nodes go to their baselines."""
         return FeatureChanges(self.at, self.slot, self.place, self.feature, self.value)
 
     def feature_values(self, features: Int[Tensor, "k"], d_sae: int) -> Float[Tensor, "places k"]:
-        """Return the baseline values to which the given features change, at every place."""
+        """Return the baseline activations of the features with the given indices at every place (a
+        token, or all tokens of a slot): [place, feature]."""
         keys = self.place * d_sae + self.feature
         asked = torch.arange(len(self.slot), device=keys.device)[:, None] * d_sae + features
         found = torch.zeros(asked.shape, dtype=self.value.dtype, device=keys.device)
@@ -93,8 +96,8 @@ class BaselineValues:
         return found
 
     def error_values(self) -> Float[Tensor, "batch pos d_out"]:
-        """Return the baseline to which the error term of every token changes: [batch, position,
-        d_out]."""
+        """Return the baseline of the dictionary's error term at every token, [batch, position,
+        d_out]; 0 at tokens that have none."""
         padded = torch.cat([self.error, self.error.new_zeros(1, self.error.shape[1])])
         return padded[self.at]
 
@@ -102,7 +105,8 @@ class BaselineValues:
 def deactivate_features(
     reading: DictionaryActivations, slot: Int[Tensor, "batch pos"]
 ) -> FeatureChanges:
-    """Return the feature changes that set every active feature of a dictionary to zero."""
+    """Return the feature changes that set every active feature of a dictionary to zero, at the
+    tokens with a slot (the place where a circuit's node can be)."""
     at = torch.arange(slot.numel(), device=slot.device).view(slot.shape)
     active = reading.active
     place = active.row * slot.shape[1] + active.position
@@ -131,8 +135,8 @@ def make_zero_baseline_values(
 def decode_without_features(
     d: Dictionary, x: Float[Tensor, "... d_in"]
 ) -> Float[Tensor, "... d_out"]:
-    """Return decode(0, x): the output of a dictionary when all features and the error term are
-    zero."""
+    """Return decode(0, x): what a dictionary writes after feature changes have set all of its
+    features to zero, which is its bias and skip connection."""
     if isinstance(d.coder, AffineCoder):
         x = x.to(d.coder.W_dec)
         _, undo = d.norm.into(x)
@@ -148,14 +152,14 @@ def decode_without_features(
 def scale_decoder_sum(
     d: Dictionary, x: Float[Tensor, "batch pos d_in"], z: Float[Tensor, "batch pos d_out"]
 ) -> Float[Tensor, "batch pos d_out"]:
-    """Return what a sum of changed features' decoder rows adds to the model's activation, after
-    each token's de-normalisation."""
+    """Convert `z`, the sum of decoder rows of feature changes at each token, to the change of the
+    model's activation, by the factor of the token's de-normalisation."""
     return z * decoder_gains(d, x)
 
 
 def decoder_gains(d: Dictionary, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... 1"] | float:
-    """Return the factor by which each token's de-normalisation multiplies the decoder rows of
-    feature changes."""
+    """Return the factor of each token's de-normalisation, by which feature changes' decoder rows
+    are multiplied when they are added to the model's activation."""
     if not d.norm.per_token:
         return d.norm.out_scale
     # De-normalisation is affine for each token, so two points give its slope.

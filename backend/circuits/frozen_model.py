@@ -216,7 +216,8 @@ def _replace_with_kept(value: Tensor) -> ActivationEdit:
 def check_affine(
     lm: LanguageModel, gave: Callable[[float], Float[Tensor, "n"]], slope: Float[Tensor, "n"]
 ) -> None:
-    """Raise InputError unless `gave(x) = gave(0) + x · slope`, as must hold for a frozen model."""
+    """Check that the frozen model is affine: raise InputError unless `gave(x)`, numbers read from
+    it after x times a fixed change of its activations, is gave(0) + x · slope."""
     at_0, at_1, at_2 = gave(0.0), gave(1.0), gave(2.0)
     size = max(float(slope.norm()), 1e-3 * float(at_0.norm()), 1e-9)
     bend = max(float((at_1 - at_0 - slope).norm()), float((at_2 - at_1 - slope).norm()))

@@ -109,8 +109,8 @@ class LinkGatherer:
         return found.take(order[: self._most])
 
     def _keep_links(self, links: GraphLinks) -> None:
-        """Add links to the sums and keep them; drop the lightest when more than twice the limit are
-        held."""
+        """Add validated links of the graph file to the summed weights and hold them; drop the
+        lightest when more than twice the limit are held."""
         if self.effects is not None:
             np.add.at(self.effects, (links.target, links.source), links.weight)
         for ends in (links.source, links.target):

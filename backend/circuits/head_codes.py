@@ -46,7 +46,8 @@ SCORE_MEANING = (
 
 @dataclass(frozen=True, eq=False)
 class HeadCodes:
-    """Discrete codes of all attention heads on all examples, with the heads' shares and scores."""
+    """Discrete codes of all attention heads on positive and negative examples (a code is the
+    codebook entry nearest to a head's output), from which heads are scored for a task."""
 
     codes: Int[np.ndarray, "example layer head"]
     """Code of each attention head on each example, positive examples first."""
@@ -211,8 +212,9 @@ def _describe_unrankable_heads(found: HeadCodes) -> list[str]:
 
 
 def _connect_heads(found: HeadCodes) -> tuple[CircuitEdge, ...]:
-    """Return edges from heads to heads of later layers, among the heads that score above the even
-    share."""
+    """Return the edges of a head-codes circuit, from attention heads to heads of later layers,
+    among the heads whose score exceeds 1 ÷ number of heads. An edge's weight is the share of
+    positive examples on which both heads have codes of their own."""
     high = np.argwhere(found.score > 1 / found.score.size).tolist()
     edges = []
     for layer, head in high:

@@ -195,7 +195,9 @@ def _find_node_row(known: Mapping[str, int], id: str) -> int:
 
 @dataclass(eq=False)
 class EdgeCheckRun:
-    """Run in which edges of a circuit are predicted and measured: frozen, direct or free."""
+    """Run that predicts and measures edges of a sparse feature circuit with their sources at the
+    baseline. Its mode freezes patterns, norms and other dictionaries (frozen), only the other
+    dictionaries (direct), or nothing (free)."""
 
     lm: LanguageModel
     baselines: NodeBaselines
@@ -207,8 +209,9 @@ class EdgeCheckRun:
     def compare(
         self, pairs: Sequence[tuple[int, int]], on_progress: CountProgress | None = None
     ) -> list[tuple[float, float, bool]]:
-        """Check edges (source, target): return (predicted, measured, whether a feature gate
-        changed) for each."""
+        """Check edges, given as pairs of source and target rows of the node table. Return for each
+        the predicted and the measured change of the target, and whether a feature was switched on
+        or off at the target."""
         some, n = self.examples, len(self.table)
         sites = self.baselines.read_dictionaries(some)
         kept = read_kept_nodes(self.lm, sites, some, self.table)
@@ -314,8 +317,8 @@ def _read_node_values(
 def _active_mask(
     site: DictionaryOnPrompts, one: KeptNodes, tape: SegmentedForward, k: int, rows: slice, j: int
 ) -> Tensor:
-    """Return which features are active at a node's tokens: the node's own feature, or all features
-    for an error term."""
+    """Return the mask of the features that are active at a target node's tokens in one run of an
+    edge check: the node's own feature, or all features for an error term."""
     x = tape.x[k][rows]
     here = site.slot == int(one.slot[j])
     column = int(one.column[j])
@@ -380,8 +383,8 @@ def _check_frozen_edges(
 
 def summarize_relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
     """Summarize the relative errors of checked edges (predicted, measured, gate changed): median
-    and largest over edges that changed no gate and have at least SMALL_EDGE_SHARE of the largest
-    weight."""
+    and largest over edges that switched no feature on or off and have at least SMALL_EDGE_SHARE of
+    the largest weight."""
     largest = max((abs(predicted) for predicted, *_ in both), default=0.0)
     ranked = sorted(
         abs(measured - predicted) / abs(predicted)
@@ -396,8 +399,8 @@ def summarize_relative_errors(both: Sequence[tuple[float, float, bool]]) -> dict
 def summarize_edge_check(
     asked: Sequence[tuple[str, str]], both: Sequence[tuple[float, float, bool]]
 ) -> dict[str, Any]:
-    """Return the pairs of predicted and measured edge weights, their agreement, and the number of
-    edges that changed a gate."""
+    """Summarize one run of an edge check as a dict: the pairs of predicted and measured changes,
+    their agreement, and the number of edges that switched a feature on or off (`gate_changes`)."""
     return {
         "pairs": [(*ends, p, m) for ends, (p, m, _) in zip(asked, both, strict=True)],
         "agreement": estimate_agreement([(p, m) for p, m, _ in both]),

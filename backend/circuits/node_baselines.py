@@ -94,7 +94,8 @@ class NodeBaselines:
 
     @torch.no_grad()
     def read_dictionaries(self, prompts: CircuitPromptSet) -> list[DictionaryOnPrompts]:
-        """Read every dictionary on a few prompts and attach the baselines of its nodes."""
+        """Read the activations and error terms of every dictionary on a few prompts, and return
+        them together with the baselines of its nodes."""
         readings = self._read_activations(prompts)
         baselines = self._build_baseline_values(prompts, readings)
         return [
@@ -105,8 +106,8 @@ class NodeBaselines:
     def _build_baseline_values(
         self, prompts: CircuitPromptSet, readings: Sequence[DictionaryActivations]
     ) -> list[BaselineValues]:
-        """Return the baseline values of every dictionary on some prompts, by the kind of
-        baseline."""
+        """Return for every dictionary the values that ablated nodes take on these prompts: zero,
+        slot means, values of resampled prompts, or values of the corrupted prompts."""
         if self.kind == "zero":
             return [make_zero_baseline_values(one, prompts.slot) for one in readings]
         if self.kind == "mean":
@@ -188,8 +189,8 @@ class _SlotSums:
 
 
 def apply_slot_means(mean: BaselineValues, slot: Int[Tensor, "batch pos"]) -> BaselineValues:
-    """Return the mean baselines of all slots, addressed by the tokens of prompts with the slots
-    `slot`."""
+    """Return mean baselines for other prompts: every token gets the means of its own slot (the
+    place in the prompt where a node can be), which `slot` gives, [batch, position]."""
     return BaselineValues(slot, mean.slot, mean.place, mean.feature, mean.value, mean.error)
 
 

@@ -47,8 +47,8 @@ exception to stop."""
 
 @dataclass(frozen=True, eq=False)
 class NodeEffects:
-    """Effects of one dictionary's nodes, averaged over prompts, ordered by slot and then by
-    feature."""
+    """Estimated effects of one dictionary's nodes (a feature or the error term at one slot) on the
+    target, averaged over prompts, ordered by slot and then by feature."""
 
     name: str
     slot: Int[Tensor, "n"]
@@ -79,7 +79,8 @@ class NodeEffects:
 
 @dataclass(frozen=True, eq=False)
 class BlockEffects:
-    """Node effects of one dictionary on one block of prompts."""
+    """Estimated node effects of one dictionary on one block of prompts, before the blocks are
+    merged."""
 
     site: DictionaryOnPrompts
     effect: list[Tensor]
@@ -390,8 +391,8 @@ def _change_keys(moves: FeatureChanges, d_sae: int) -> Tensor:
 
 
 def _add_integration_gap(nodes: NodeEffects, parts: Sequence[BlockEffects], n: int) -> NodeEffects:
-    """Add to node effects the measured change of the target and the gap between attributions and
-    measured changes."""
+    """Add to a dictionary's node effects the measured change of the target at the ends of the
+    integration paths, and the relative gap between it and the summed attributions."""
     moved = [part.moved for part in parts if part.moved is not None]
     summed = [part.summed for part in parts if part.summed is not None]
     if not moved:

@@ -13,7 +13,8 @@ from backend.circuits.node_effects import NodeEffects
 
 @dataclass(frozen=True, eq=False)
 class NodeTable:
-    """Table of nodes by falling |effect|, as columns on the CPU."""
+    """Table of a circuit's nodes (a feature or error term of a dictionary at one slot) by falling
+    |effect|, with one tensor on the CPU for each column."""
 
     names: tuple[str, ...]
     """Names of the dictionaries in the node table, in the order of the model."""
@@ -73,7 +74,8 @@ class NodeTable:
 
 
 def log_spaced_sizes(most: int, points: int = 15) -> list[int]:
-    """Return numbers of nodes from 1 to `most`, evenly spaced on a logarithmic scale."""
+    """Return sizes of node sets, from 1 to `most` nodes of the node table, evenly spaced on a
+    logarithmic scale."""
     if most < 1:
         return []
     share = torch.linspace(0, 1, points, dtype=torch.double)

@@ -116,8 +116,9 @@ def trace_to_sources(
     edge_share: float = EDGE_EFFECT_SHARE,
     on_progress: TracedCountProgress | None = None,
 ) -> Circuit:
-    """Trace a start back to its strongest nodes and return the circuit with the fewest direct edges
-    that carry `edge_share` of what passes between these nodes.
+    """Trace a start (a logit, a feature or an attention score) back to its strongest source nodes
+    and return the circuit with the fewest direct edges that carry `edge_share` of what passes
+    between these nodes.
 
     `dictionaries` are cut into sources, dictionaries of the residual stream included: see
     `select_cut_dictionaries`. `known` may name the dictionary of a starting feature that is not
@@ -376,7 +377,8 @@ def _strongest_query_key_pairs(
 def _head_vectors_of_sources(
     replacement: ReplacementModel, readout: LinearReadout, part: slice, columns: np.ndarray
 ) -> Float[np.ndarray, "d_head m"]:
-    """Return what each traced source contributes to a head's query or key: [d_head, source]."""
+    """Return what each source that was traced from an attention score contributes to the query or
+    key vector of the score's head: [d_head, source]."""
     width = len(readout.direction)
     rows = []
     for begin in range(part.start, part.stop, replacement.rows):

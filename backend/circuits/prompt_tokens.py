@@ -34,7 +34,7 @@ def build_circuit_prompt(
     tokenizer: PreTrainedTokenizerBase, text: TokenizedText, answer: str = "", against: str = ""
 ) -> CircuitPrompt:
     """Build the prompt record of a circuit from a tokenized text; the record's text consists of the
-    counted tokens."""
+    tokens that count (not BOS or other special tokens)."""
     texts = token_texts(tokenizer, text.token_ids)
     counted_texts = [word for word, counts in zip(texts, text.counted, strict=True) if counts]
     return CircuitPrompt(

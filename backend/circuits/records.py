@@ -97,8 +97,8 @@ class EffectCheck:
 
     @property
     def reached(self) -> bool:
-        """Return whether the estimated effects agree well enough: Spearman correlation of at least
-        0.95 and a slope of 0.9 to 1.1."""
+        """Return whether a circuit's estimated effects agree well enough with exact ablations:
+        Spearman correlation of at least 0.95 and a slope of 0.9 to 1.1."""
         if self.spearman is None or self.slope is None:
             return False
         return self.spearman >= LEAST_SPEARMAN and SLOPE_RANGE[0] <= self.slope <= SLOPE_RANGE[1]
@@ -386,8 +386,8 @@ def _read_estimate(given: object, name: str) -> Estimate | None:
 def _read_fields(
     of: type, given: object, what: str, ignoring: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Return the known fields of a record's JSON object; raises InputError for other types and
-    unknown fields."""
+    """Return the fields of a circuit record, or of one of its parts, from a JSON object; raises
+    InputError for a value that is no object and for unknown fields."""
     if not isinstance(given, Mapping):
         raise InputError(f"Not {what}: expected a JSON object, not {type(given).__name__}.")
     known = {one.name for one in fields(of)}

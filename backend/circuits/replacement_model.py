@@ -37,7 +37,8 @@ EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 
 @dataclass(frozen=True, eq=False)
 class CutSite:
-    """Cut of the replacement model: a hook point whose activation is a sum of sources."""
+    """Cut of the replacement model: a hook point whose activation is a sum of sources (features,
+    error terms, outputs of MLPs without a dictionary, or token embeddings)."""
 
     name: str
     """Name of the dictionary at the cut, or of the hook point if there is no dictionary."""
@@ -102,8 +103,9 @@ class LinearReadout:
 
 
 class ReplacementModel:
-    """Replacement model of one prompt. Its forward pass is kept, so that each batch of readouts
-    costs one backward pass."""
+    """Replacement model of one prompt: the frozen model, cut at every dictionary, so that each
+    number read from it is a bias plus a sum over sources. Its forward pass is kept; each batch of
+    readouts costs one backward pass."""
 
     def __init__(
         self,

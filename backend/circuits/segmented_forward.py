@@ -24,7 +24,8 @@ from backend.model.language_model import LanguageModel
 
 @dataclass(eq=False)
 class SegmentedForward:
-    """Recorded segmented forward pass over `copies` blocks of the prompts, one after another."""
+    """Record of a segmented forward pass, which is cut at every dictionary: inputs, activations and
+    autograd leaves at the cuts. Rows are `copies` blocks of the prompts, one after another."""
 
     leaves: list[Tensor]
     """Leaf of the autograd graph that cuts the forward pass at each dictionary's output: [row,
@@ -47,8 +48,12 @@ def run_segmented_forward(
     frozen_model: FrozenModel | None = None,
     output_changes: Mapping[int, Float[Tensor, "rows pos d_out"]] | None = None,
 ) -> SegmentedForward:
-    """Run the prompts in a segmented forward pass. `frozen_model` freezes patterns and norms (one
-    prompt only); `output_changes` is added to the outputs of dictionaries."""
+    """Run copies of the prompts through the model in a segmented forward pass: at every dictionary,
+    the clean activation plus a leaf of the autograd graph replaces the output.
+
+    `frozen_model` freezes attention patterns and norm scales (one prompt only); `output_changes`
+    are added to the outputs of dictionaries, by index.
+    """
     rows = copies * len(prompts)
     leaves = [
         torch.zeros(rows, *site.activations.h.shape[1:], device=site.slot.device).requires_grad_()
@@ -73,7 +78,8 @@ def run_segmented_forward(
 
 
 class _DictionaryCut:
-    """Cut of a segmented forward pass at one dictionary."""
+    """Cut of a segmented forward pass at one dictionary: records its input, and replaces its output
+    by the clean activation plus a leaf of the autograd graph."""
 
     def __init__(
         self,

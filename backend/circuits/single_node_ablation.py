@@ -27,8 +27,8 @@ def ablate_single_nodes(
     feature: Int[Tensor, "m"],
     on_progress: CountProgress | None = None,
 ) -> Float[Tensor, "m"]:
-    """Measure the mean change of the target when one node at a time goes to its baseline in all
-    prompts.
+    """Measure effects by exact ablation: the mean change of the target over all prompts when one
+    node at a time goes to its baseline.
 
     `which` gives the index of each node's dictionary in `baselines`; the feature −1 is the slot's
     error term.

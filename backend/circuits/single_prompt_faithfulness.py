@@ -166,8 +166,9 @@ def build_single_prompt(
 def record_target_facts(
     examples: CircuitPromptSet, answers: Sequence[int], against: Sequence[int]
 ) -> dict:
-    """Return the facts that `restore_circuit_prompts` needs to restore a single-prompt circuit, and
-    the token ids of its target (empty for the likeliest next tokens)."""
+    """Return the facts about slots and target that are stored with a single-prompt circuit so that
+    `restore_circuit_prompts` can restore it, and the token ids of its target (empty for the
+    likeliest next tokens)."""
     target = examples.batch.target
     return {
         "slot_of": examples.slot.tolist(),

@@ -101,7 +101,8 @@ def list_source_columns(replacement: ReplacementModel) -> SourceColumns:
 
 
 class SourceTracer:
-    """Tracer that holds one row of direct effects for each readout traced so far."""
+    """Tracer that holds, for each readout (an explained number or a feature's pre-activation)
+    traced so far, one row of direct effects of all sources of a replacement model."""
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class SourceTracer:
 
     def importance(self) -> Float[np.ndarray, "sources"]:
         """Return the importance of every source for the explained readouts through the features
-        traced so far, by the tracer's rule."""
+        traced so far, by the tracer's rule (shares of |effects|, or signed contributions)."""
         step = self._propagate(self.weights, 0)
         total = step.copy()
         for _ in range(len(self.replacement.sites) + 1):
@@ -184,8 +185,8 @@ class SourceTracer:
         return TracedEffects(kept, effects, values, untraced_share)
 
     def _trace_readouts(self, readouts: list[LinearReadout], made_up: list[float]) -> None:
-        """Trace some readouts to their sources: compute their rows of direct effects, with the
-        divisor of each."""
+        """Trace some readouts to their sources: store each one's row of direct effects, its value,
+        and the divisor that scales the row when importance is propagated."""
         found = self.replacement.source_contributions(readouts).detach().float().cpu().numpy()
         at = slice(len(self.values), len(self.values) + len(found))
         self.rows[at] = found

@@ -9,7 +9,8 @@ from backend.circuits.records import ErrorTermMode, Faithfulness, FaithfulnessPo
 
 @dataclass(frozen=True)
 class SubcircuitFigures:
-    """Faithfulness and completeness of a subcircuit, the part of a circuit that the page shows."""
+    """Faithfulness and completeness of a subcircuit: those nodes of a circuit that the Circuits
+    page shows after a person has pruned it."""
 
     points: Mapping[ErrorTermMode, FaithfulnessPoint]
     """Curve points of the subcircuit with shares and completeness, by the treatment of error

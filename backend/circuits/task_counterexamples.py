@@ -22,8 +22,8 @@ GENDERED_JOBS = ("king", "waiter")
 
 @dataclass(frozen=True)
 class CounterexamplePair:
-    """Prompt that shows a task's behaviour, a counterexample that cannot show it, and the first
-    prompt's two answers."""
+    """Pair of prompts of a demo task: one that shows the task's behaviour, with its right and wrong
+    answers, and a counterexample in which the behaviour is impossible."""
 
     text: str
     without: str
@@ -54,20 +54,22 @@ def sample_counterexample_pairs(
 
 
 def _replace_giver_with_stranger(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
-    """Return the slot of an indirect-object counterexample: the giver is a person who was not named
-    before."""
+    """Return the replaced word of an indirect-object counterexample by template slot: the giver is
+    a person who was not named before."""
     return {"S": rng.choice([n for n in word_lists.NAMES if n not in (slots["A"], slots["B"])])}
 
 
 def _replace_repeated_words(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
-    """Return the slot of an induction counterexample: the repeated words are not from the list."""
+    """Return the replaced words of an induction counterexample by template slot: the repeated words
+    are not from the list."""
     listed = slots["seq"].split()
     fresh = [word for word in word_lists.LIST_WORDS if word not in listed]
     return {"part": " ".join(rng.sample(fresh, len(slots["part"].split())))}
 
 
 def _replace_name_with_job(rng: random.Random, slots: TemplateSlots) -> dict[str, str]:
-    """Return the slot of a pronoun counterexample: a job that shows no gender replaces the name."""
+    """Return the replaced word of a pronoun counterexample by template slot: a job that shows no
+    gender replaces the name."""
     others = [
         job for job in word_lists.WORD_POOLS["job"] if job not in {*GENDERED_JOBS, *slots.values()}
     ]

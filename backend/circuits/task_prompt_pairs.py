@@ -47,7 +47,8 @@ class PromptPair:
 
 @dataclass(frozen=True)
 class TaskCorruption:
-    """Rule for corrupting the prompts of a task."""
+    """Rule for corrupting the prompts of a demo task: which template places are marked, and which
+    words differ in the corrupted prompt."""
 
     marked: Callable[[TemplateSlots], dict[str, str]]
     """Function from template slots to the names of their marked places."""
@@ -63,13 +64,14 @@ def _name_people(slots: TemplateSlots) -> dict[str, str]:
 
 
 def _swap_giver_and_receiver(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
-    """Return the slot of the corrupted prompt in which the receiver is the giver."""
+    """Return the changed word of a corrupted indirect-object prompt by template slot: the receiver
+    becomes the giver."""
     return {"S": slots["B"] if slots["S"] == slots["A"] else slots["A"]}
 
 
 def _draw_earlier_start(slots: TemplateSlots, rng: random.Random) -> dict[str, str]:
-    """Draw for the corrupted prompt a start year before the year that was too early, so that both
-    answers are late enough."""
+    """Draw the start year of a corrupted greater-than prompt: a year before the wrong answer, so
+    that both answers are late enough."""
     return {"from": str(rng.randint(1900, max(1900, int(slots["wrong"]) - 1)))}
 
 
@@ -90,7 +92,8 @@ def _replace_argument(slots: TemplateSlots, rng: random.Random) -> dict[str, str
 
 
 def _swap_list_words(slots: TemplateSlots, _rng: random.Random) -> dict[str, str]:
-    """Swap the answer and the wrong answer in the list of the corrupted prompt."""
+    """Return the word list of a corrupted induction prompt by template slot: the answer and the
+    wrong answer swap positions."""
     a, b = slots["answer"].strip(), slots["wrong"].strip()
     swap = {a: b, b: a}
     return {"seq": " ".join(swap.get(word, word) for word in slots["seq"].split())}
@@ -145,7 +148,8 @@ def _fill_prompt_pair(
 def _fill_and_mark(
     prompt: str, slots: TemplateSlots, names: dict[str, str], start: int
 ) -> tuple[str, tuple[PlaceMark, ...]]:
-    """Fill a task's template; return the text and the marks of the named slots in it."""
+    """Fill a task's template with words; return the prompt and the marks (character ranges) of the
+    named slots in it."""
     wrapped = {key: f"{MARK_OPEN}{key}={slots[key]}{MARK_CLOSE}" for key in names if key in slots}
     filled = fill_template(prompt, TemplateSlots(slots.rng, **{**slots, **wrapped}))
     text, done = "", 0

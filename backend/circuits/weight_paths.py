@@ -43,8 +43,8 @@ DepthProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class WeightPath:
-    """Path in the weights from a source to the start; `value` is the part of the start that comes
-    along the path."""
+    """Path in the weights from a source to the start (the logit or feature that is explained);
+    `value` is the part of the start's value that comes along the path."""
 
     nodes: tuple[CircuitNode, ...]
     """Nodes of the weight path, the source first and the start last."""
@@ -138,7 +138,8 @@ class _WeightPathSearch:
         )
 
     def start_path(self, text: TokenizedText, start: FeatureStart | LogitStart) -> WeightPath:
-        """Return the weight path that consists of the start alone."""
+        """Return the weight path from which a search begins: only the start, a logit or a feature,
+        without any step."""
         node, readout = prepare_single_start(self.lm, list(self.known.values()), text, start)
         if isinstance(start, FeatureStart):
             d = self.known[start.feature.dictionary]
