@@ -15,7 +15,8 @@ BINS_PER_OCTAVE = 4
 
 
 def bin_number(value: float) -> int:
-    """Return the number of the histogram bin that holds |value|, for a non-zero float32."""
+    """Return the number of the activation-histogram bin (four bins per octave) that holds |value|,
+    for a non-zero float32 activation."""
     (bits,) = struct.unpack("<I", struct.pack("<f", abs(value)))
     return bits >> BIN_SHIFT
 
@@ -27,10 +28,11 @@ def bin_edge(number: int) -> float:
 
 
 def share_below(counts: Sequence[int], start: int, value: float) -> float:
-    """Estimate the share of a histogram's counted activations that lie below `value`, linear within
-    its bin.
+    """Estimate the share of the activations counted in a histogram that lie below `value`,
+    interpolating linearly within its bin.
 
-    Raises ValueError for an empty histogram.
+    `counts` are the counts of successive bins, `start` is the number of the first. Raises
+    ValueError for an empty histogram.
     """
     total = sum(counts)
     if not total:

@@ -34,7 +34,8 @@ TABLE_NAMES_QUERY = "SELECT table_name FROM duckdb_tables()"
 
 @dataclass(frozen=True)
 class Annotations:
-    """Snapshot of the catalog's annotations at one moment; using it holds no lock on the
+    """Snapshot of what the catalog held about features at one moment: annotations (labels, notes
+    and stars), feature lists, explanations and their scores. Using it holds no lock on the
     catalog."""
 
     all_rows: pa.Table
@@ -49,7 +50,7 @@ class Annotations:
     scored."""
     scores: Scores = field(default_factory=Scores)
     best_scores: pa.Table = field(default_factory=BEST_SCORE_SCHEMA.empty_table)
-    """The one score of each feature that tables of features show, as `Scores.best` selects it."""
+    """The one score of each feature that tables of features show; see `Scores.select_best`."""
 
     @classmethod
     def empty(cls) -> "Annotations":
@@ -102,7 +103,8 @@ class Annotations:
 
     @cached_property
     def label_index(self) -> LabelIndex:
-        """Index of the labels in force, searchable by words."""
+        """Index of the labels in force in this snapshot of annotations, by feature and searchable
+        by words."""
         rows = self.in_force.filter(pc.field("kind") == "label")
         features = zip(rows["dictionary"].to_pylist(), rows["feature"].to_pylist(), strict=True)
         return LabelIndex(list(features), rows["value"].to_pylist())
@@ -134,7 +136,8 @@ class Annotations:
         return {row["kind"]: row["value"] for row in rows}
 
     def history(self, feature: FeatureId) -> list[Annotation]:
-        """Return every annotation ever made of a feature, oldest first."""
+        """Return every annotation (label, note or star) ever made of a feature, withdrawn ones
+        included, oldest first."""
         names = ANNOTATION_SCHEMA.names[1:]
         rows = filter_feature_rows(self.all_rows, feature)
         return [Annotation(**{name: row[name] for name in names}) for row in rows]

@@ -35,8 +35,8 @@ _file_locks: dict[str, threading.Lock] = {}  # one for each file
 
 
 class Catalog:
-    """Catalog of a store: its transactions and the annotations of features. Every method is one
-    transaction."""
+    """Catalog of a store, catalog.duckdb: opens its transactions, and reads and writes the
+    annotations (labels, notes, stars) of features. Every method is one transaction."""
 
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self.path = path
@@ -143,8 +143,8 @@ class Catalog:
     def read_transaction(
         self, patience_s: float | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the catalog for reading; one that may not be written is read too, if its schema
-        is current."""
+        """Open the catalog in a transaction for reading. A catalog file without write permission
+        can be read too, if it needs no schema migration."""
         if self.writable:
             with self.transaction(patience_s) as db:
                 yield db
@@ -184,7 +184,8 @@ class Catalog:
 
 
 def find_lock_holder(error: BaseException) -> int | None:
-    """Return the pid of the process that holds the catalog's lock; None for any other error."""
+    """Return the pid of the process that holds the catalog's lock, from the DuckDB error of a
+    failed attempt to open it; None for any other error."""
     if isinstance(error, duckdb.ResourceInUseException):
         return os.getpid()
     return parse_lock_holder(error) if isinstance(error, duckdb.IOException) else None

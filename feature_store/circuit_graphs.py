@@ -94,8 +94,8 @@ class SubgraphSelection:
 
 @dataclass(frozen=True)
 class CircuitSubgraph:
-    """The drawn part of a circuit graph; an edge's ends are node ids, or GROUP_PREFIX and a
-    group's name."""
+    """The part of a circuit graph that is drawn: its nodes, and its edges (source, target, weight).
+    An edge's ends are node ids or, for grouped nodes, GROUP_PREFIX and the group's name."""
 
     nodes: list[GraphNode]
     edges: list[tuple[str, str, float]]
@@ -110,8 +110,9 @@ class CircuitGraph:
     """A circuit graph in an in-memory DuckDB: read-only and safe to share between threads."""
 
     def __init__(self, nodes: pa.Table, edges: pa.Table) -> None:
-        """Load a circuit graph. `nodes` has the columns of GraphNode except inside and group,
-        and `node`; `edges` has source, target (numbers of `node`), weight and stability."""
+        """Load a circuit graph. `nodes` has the columns of GraphNode except in_circuit and group,
+        and each node's number `node`; `edges` has source and target (numbers of nodes), weight and
+        stability."""
         self._db = duckdb.connect(config={"threads": 1})
         self._lock = threading.Lock()  # guards making cursors
         for name, table in (("node", nodes), ("edge", edges)):
@@ -152,7 +153,9 @@ class CircuitGraph:
         return {(self.ids[source], self.ids[target]): share for source, target, share in rows}
 
     def select_subgraph(self, choice: SubgraphSelection) -> CircuitSubgraph:
-        """Return the subgraph that a selection describes."""
+        """Return the part of the circuit graph to draw: its strongest nodes and the edges between
+        them, within the limits of `choice`, always with its kept and never with its hidden
+        nodes."""
         member = {one: name for name, ids in choice.groups.items() for one in ids}
         with self._cursor() as db:
             rows = db.execute(
@@ -220,7 +223,8 @@ class CircuitGraph:
         return [(self.ids[number], weight) for number, weight in rows]
 
     def node_number(self, id: str) -> int:
-        """Return the number of a circuit node; InputError for an unknown id."""
+        """Return the number by which edges of the circuit graph refer to a node; InputError for an
+        unknown node id."""
         if id not in self._node_numbers:
             raise InputError(f"This circuit has no node {id!r}.")
         return self._node_numbers[id]
@@ -248,7 +252,8 @@ class CircuitGraph:
 
     @cached_property
     def _shares(self) -> dict[int, list[tuple[int, float]]]:
-        """Edges of each circuit node: (target, share of the total |weight| into that target)."""
+        """Outgoing edges of each node of the circuit graph: (target, share of the total |weight|
+        into that target)."""
         with self._cursor() as db:
             rows = db.execute(
                 "SELECT source, target, abs(weight) / sum(abs(weight)) OVER (PARTITION BY target) "

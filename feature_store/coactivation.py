@@ -46,14 +46,15 @@ class CoactivationCounts:
 
 @dataclass(frozen=True)
 class RelatedFeature:
-    """A parent or child of a feature by co-activation, with its conditional firing rates."""
+    """A parent or child of a feature by co-activation, with its conditional firing rates: a parent
+    fires on most tokens on which its child fires, but not the other way round."""
 
     feature: int
     p_parent_given_child: float
     """P(parent fires | child fires) on the pool's tokens."""
     low: float
-    """Lower end of Wilson's 95 % interval of `share`, with tokens taken as independent; `high`
-    is the upper end."""
+    """Lower end of Wilson's 95 % interval of `p_parent_given_child`, with tokens taken as
+    independent; `high` is the upper end."""
     high: float
     p_child_given_parent: float
     """P(child fires | parent fires) on the pool's tokens."""
@@ -87,8 +88,8 @@ def activation_correlation(one: WindowPool, a: int, other: WindowPool, b: int) -
 def find_relatives(
     pool: WindowPool, feature: int, n: int
 ) -> tuple[list[RelatedFeature], list[RelatedFeature]]:
-    """Find up to `n` parents and `n` children of a feature by co-activation, highest lower bound
-    first."""
+    """Find up to `n` parents and `n` children of a feature by co-activation, those with the highest
+    lower limit of P(parent fires | child fires) first."""
     active = np.bincount(pool.feature, minlength=pool.d_sae)
     tokens = np.zeros(pool.n_tokens, dtype=bool)
     tokens[pool.activations_of(feature)[0]] = True

@@ -15,7 +15,8 @@ N_DECILES = 10
 
 
 def find_decile(feature: FeatureFacts, value: float) -> int:
-    """Return the decile of |value| among the feature's firing windows: 1 (weakest) to 10.
+    """Return the decile in which a peak activation |value| lies among the feature's firing windows:
+    1 (weakest) to 10.
 
     Raises ValueError for a feature that never fired.
     """
@@ -35,13 +36,15 @@ def group_by_decile(feature: FeatureFacts, contexts: list[Context]) -> dict[int,
 
 
 def near_zero_contexts(feature: FeatureFacts, contexts: list[Context]) -> list[Context]:
-    """Return a feature's range contexts in the lowest decile, weakest first."""
+    """Return a feature's range contexts (those sampled over all its activations) whose peak
+    activation is in the lowest decile, weakest first."""
     low = [c for c in select_range_contexts(contexts) if find_decile(feature, c.value) == 1]
     return sorted(low, key=lambda c: abs(c.value))
 
 
 def sample_by_importance(contexts: list[Context], n: int, seed: int = 0) -> list[Context]:
-    """Sample `n` range contexts without replacement, with probability ∝ weight · a².
+    """Sample `n` range contexts without replacement, with probability ∝ weight · a²: the number of
+    windows that a context represents, times the square of its peak activation.
 
     Uses the keys u^(1 / (weight · a²)) of Efraimidis & Spirakis (2006), with u a hash of the window
     and the seed, so that the sample is the same on every machine.
@@ -51,7 +54,7 @@ def sample_by_importance(contexts: list[Context], n: int, seed: int = 0) -> list
 
 def sampling_priority(context: Context, seed: int) -> float:
     """Return a context's key for sampling by importance; larger keys are drawn first. It is the
-    logarithm of the paper's key, which underflows."""
+    logarithm of Efraimidis & Spirakis' key, which itself would underflow."""
     name = f"{seed}/{context.sequence}/{context.start}".encode()
     u = (int.from_bytes(hashlib.blake2b(name, digest_size=7).digest(), "little") + 1) / 2**56
     return math.log(u) / (context_weight(context) * context.value**2)
@@ -72,5 +75,6 @@ def context_weight(context: Context) -> float:
 
 
 def select_range_contexts(contexts: list[Context]) -> list[Context]:
-    """Return the contexts of the `range` stratum, in stored order."""
+    """Return the contexts of the `range` stratum (sampled over all activations of a feature, unlike
+    its top and bottom contexts), in stored order."""
     return [c for c in contexts if c.stratum == "range"]

@@ -8,7 +8,8 @@ from feature_store.harvest_reader import HarvestFile
 
 
 class DocumentSegment(NamedTuple):
-    """Part of a sequence that belongs to one document."""
+    """Part of a token sequence that belongs to one document; a packed sequence holds segments of
+    several documents."""
 
     sequence: int
     document: int
@@ -19,8 +20,8 @@ class DocumentSegment(NamedTuple):
 
 
 def check_sequence(file: HarvestFile, sequence: int) -> int:
-    """Return `sequence` if the harvest has it; otherwise raise InputError with the range of
-    sequences."""
+    """Return the number `sequence` if the harvest has a token sequence of that number; otherwise
+    raise InputError with the range of numbers."""
     if not 0 <= sequence < len(file.sequences):
         raise InputError(
             f"There is no sequence {sequence}: harvest {file.record.id} has sequences 0 to "
@@ -30,8 +31,8 @@ def check_sequence(file: HarvestFile, sequence: int) -> int:
 
 
 def list_sequence_segments(file: HarvestFile, sequence: int) -> list[DocumentSegment]:
-    """Return the document segments of a sequence in order; only one unless the harvest is
-    packed."""
+    """Return the document segments of a token sequence in order; only one unless the harvest is
+    packed (several documents in one sequence)."""
     length = len(file.sequences.tokens(sequence))
     if not file.record.packed:
         return [DocumentSegment(sequence, int(file.sequences.document[sequence]), 0, length)]
@@ -46,8 +47,8 @@ def list_sequence_segments(file: HarvestFile, sequence: int) -> list[DocumentSeg
 
 
 def find_segment(file: HarvestFile, sequence: int, position: int) -> DocumentSegment:
-    """Return the document segment that contains a position; the first one for a BOS token before
-    it."""
+    """Return the document segment that contains a position of a token sequence; for a BOS token
+    before the first document, that document's segment."""
     found = list_sequence_segments(file, sequence)
     return max((one for one in found if one.begin <= position), default=found[0])
 

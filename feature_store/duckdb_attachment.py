@@ -26,9 +26,10 @@ def attach_database(
     """Yield a connection whose default database is the DuckDB file at `path`, created if it is
     missing.
 
-    `tries` calls its argument (which attaches the file) until it succeeds, or raises the error of
-    the last call: duckdb.IOException if another process has the file or it is not a DuckDB file,
-    duckdb.ResourceInUseException if this process already has it open.
+    `tries` is the retry loop: it calls the function that it gets, which attaches the file, until
+    that succeeds, or raises the error of the last call: duckdb.IOException if another process has
+    the file or it is not a DuckDB file, duckdb.ResourceInUseException if this process already has
+    it open.
     """
     instance = (
         _idle_instances.pop()

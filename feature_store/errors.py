@@ -15,10 +15,10 @@ class InputError(ValueError):
 
 
 def pick_by_name(kind: str, name: str, table: Mapping[str, T], *, cutoff: float = 0.6) -> T:
-    """Return the entry of `table` called `name`; raise InputError with the closest name and all
-    names.
+    """Return the entry of `table` called `name`; if there is none, raise InputError with the
+    closest name and all names.
 
-    A table that refuses a name that it knows raises its own error.
+    Errors other than KeyError that the table raises for a name are passed on.
     """
     try:
         return table[name]

@@ -37,8 +37,8 @@ ID_LENGTH = 10
 
 @dataclass(frozen=True)
 class Experiment:
-    """A saved experiment. Its `request`, with the weights that the hashes name, reproduces its
-    `result`."""
+    """A saved experiment: one run of steering, ablation, a circuit or another intervention or
+    analysis. Its `request`, with the weights that the hashes name, reproduces its `result`."""
 
     id: str
     kind: ExperimentKind

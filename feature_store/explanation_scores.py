@@ -139,8 +139,9 @@ class Scores:
     def select_best(
         self, db: duckdb.DuckDBPyConnection, explained: pa.Table, said: pa.Table
     ) -> pa.Table:
-        """Return one HEADLINE_SCORER score per feature, columns dictionary, feature, value: the
-        best over judges of the label in force, or else of the newest explanation that has a score.
+        """Return one score by HEADLINE_SCORER per feature, columns dictionary, feature, value: that
+        of the label in force, or else of the newest explanation that has a score; of several judges
+        the best.
 
         `explained` holds the explanations in force, `said` the annotations in force. An explanation
         that begins with the label's text counts as the label.

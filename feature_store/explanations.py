@@ -107,7 +107,8 @@ class Explanations:
 
     @classmethod
     def read_labels(cls, db: duckdb.DuckDBPyConnection, written: "Explanations") -> "Explanations":
-        """Read people's labels in force from an open catalog as explanations by PERSON.
+        """Read people's labels in force from an open catalog as explanations whose explainer is
+        PERSON.
 
         Labels that repeat an explanation in `written` word for word are left out. A label that was
         withdrawn and given again keeps its number, and so its scores.
@@ -193,7 +194,7 @@ class ScorableExplanations:
 
     written: Explanations = field(default_factory=Explanations)
     labels: Explanations = field(default_factory=Explanations)
-    """People's labels as `Explanations.of_labels` reads them."""
+    """People's labels as `Explanations.read_labels` reads them."""
 
     @cached_property
     def table(self) -> pa.Table:

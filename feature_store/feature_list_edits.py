@@ -26,7 +26,7 @@ MAX_FEATURES = 10_000
 
 @dataclass
 class ListEdit:
-    """A change to one feature list inside a transaction."""
+    """One change to one feature list, inside an open catalog transaction."""
 
     db: duckdb.DuckDBPyConnection
     lists: FeatureLists
@@ -53,8 +53,8 @@ class ListEdit:
 def edit_list(
     catalog: Catalog, list_id: str, patience_s: float | None = None
 ) -> Iterator[ListEdit]:
-    """Open a feature list for one change in a transaction. Raises InputError if there is no such
-    list."""
+    """Yield the edit of one feature list, inside a catalog transaction that is committed at the end
+    of the block. Raises InputError if there is no such list."""
     with catalog.transaction(patience_s) as db:
         lists = FeatureLists.read(db, list_id)
         yield ListEdit(db, lists, lists.get(list_id), next_change_number(db), utc_now())

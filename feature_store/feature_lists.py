@@ -39,7 +39,8 @@ LIST_COLUMNS, ENTRY_COLUMNS = ", ".join(HEADING_SCHEMA.names), ", ".join(ENTRY_S
 
 @dataclass(frozen=True)
 class ListHeading:
-    """Name and description of a feature list, from one change on."""
+    """One version of a feature list's name and description, in force from a change on until the
+    next version."""
 
     change: int
     list: str
@@ -52,7 +53,8 @@ class ListHeading:
 
 @dataclass(frozen=True)
 class ListEntry:
-    """A feature in a feature list with its note and place, from one change on."""
+    """One version of a feature's entry in a feature list (note, place, and whether it is removed),
+    in force from a change on until the next version."""
 
     change: int
     list: str
@@ -66,7 +68,7 @@ class ListEntry:
 
 @dataclass(frozen=True)
 class FeatureList:
-    """A feature list in its current state."""
+    """A feature list, a person's named collection of features with notes, in its current state."""
 
     id: str
     name: str
@@ -85,7 +87,8 @@ class FeatureList:
 
 @dataclass(frozen=True)
 class FeatureLists:
-    """Snapshot of the catalog's feature lists with their history, oldest rows first."""
+    """Snapshot of the catalog's feature lists with their history: all versions of headings and
+    entries, oldest first."""
 
     headings: Sequence[ListHeading] = ()
     entries: Sequence[ListEntry] = ()

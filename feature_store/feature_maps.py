@@ -27,7 +27,7 @@ METADATA_KEY = b"saefari"
 
 @dataclass(frozen=True)
 class FeatureMapPlan:
-    """Settings that determine a feature map, besides the dictionary."""
+    """Settings of UMAP that determine a feature map, besides the dictionary."""
 
     neighbours: int = 15
     """Number of nearest features, by cosine of their decoder directions, that UMAP uses for each
@@ -59,7 +59,8 @@ class FeatureMapInfo:
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Feature map of a dictionary: the points and clusters of its features, in order of feature."""
+    """Feature map of a dictionary: a point in the plane (UMAP) and a cluster for each of its
+    features, in order of feature."""
 
     about: FeatureMapInfo
     feature: np.ndarray
@@ -72,7 +73,7 @@ class FeatureMap:
 
 
 class FeatureMaps:
-    """The feature maps of a store."""
+    """The feature maps of a store, one Parquet file per harvest and dictionary."""
 
     def __init__(self, store: Path) -> None:
         self.path = store / "maps"

@@ -40,7 +40,8 @@ SORT_COLUMNS["label"] = "lower(name.value)"
 
 @dataclass(frozen=True)
 class FeatureQuery:
-    """Query of the feature table: which features, in which order. All conditions must hold."""
+    """Query of the feature table: which features of a dictionary it shows, in which order. All
+    conditions must hold."""
 
     between: tuple[tuple[str, float | None, float | None], ...] = ()
     """(column, low, high) bounds, both ends included; None is open. A missing value does not
@@ -56,7 +57,8 @@ class FeatureQuery:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The tables of JOINED_TABLES that the result of the query depends on."""
+        """Kinds of annotation (of JOINED_TABLES) by which this query of the feature table filters
+        or sorts."""
         columns = {
             self.order,
             *(["label"] if self.name_contains else []),
@@ -138,14 +140,15 @@ def join_tables(kinds: Sequence[str]) -> str:
 def annotation_tables(
     kinds: Sequence[str], dictionary: str, annotations: Annotations | None
 ) -> dict[str, pa.Table]:
-    """Return the annotations in force that the feature table joins: kind -> table of feature and
-    value."""
+    """Return the annotations in force to join to the feature table: kind -> Arrow table of feature
+    and value."""
     known = annotations or Annotations.empty()
     return {kind: known.values_of_kind(dictionary, kind) for kind in kinds}
 
 
 def number_features(features: Sequence[int] | np.ndarray) -> pa.Table:
-    """Return features as an Arrow table with their places in the sequence given."""
+    """Return an Arrow table of features with their places in the given sequence, to join to the
+    feature table."""
     indices = pa.array(np.asarray(features, dtype=np.int32))
     return pa.table({"feature": indices, "place": pa.array(np.arange(len(indices)))})
 

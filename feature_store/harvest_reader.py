@@ -234,7 +234,7 @@ class HarvestFile:
 
     def silent_windows(self, dictionary: str, split: Split | None = None) -> list[SilentWindow]:
         """Read the harvest's pool of random windows with all their activations under one
-        dictionary."""
+        dictionary; with `split`, only the windows of that split."""
         self.dictionary(dictionary)
         names = ", ".join(f'"{field.name}"' for field in fields(SilentWindow))
         with self._cursor() as cur:
@@ -290,8 +290,8 @@ class HarvestFile:
             self._refuse(wrong)
 
     def _refuse(self, why: str) -> NoReturn:
-        """Close the file and raise InputError: it is not a harvest file that this Saefari can
-        read."""
+        """Close the harvest file and raise InputError: it is not a harvest that this Saefari can
+        read, because `why`."""
         self.close()
         raise InputError(
             f"{self.path.name} is a DuckDB file but not a harvest that this Saefari reads ({why}). "
@@ -299,7 +299,8 @@ class HarvestFile:
         )
 
     def _read_dictionaries(self) -> list[DictionaryInfo]:
-        """Return the rows of `dictionary`, with sites also for a file of schema 1."""
+        """Read the records of the harvest's dictionaries, with read and write sites also from a
+        file of schema 1."""
         columns = select_list([field.name for field in fields(DictionaryInfo)], self.record.schema)
         rows = self.rows(f"SELECT {columns} FROM dictionary").to_pylist()
         return [DictionaryInfo(**parse_sites(row)) for row in rows]

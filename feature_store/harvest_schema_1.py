@@ -26,7 +26,8 @@ SITE_EXPRESSIONS = {
 
 
 def select_list(names: Sequence[str], schema: int) -> str:
-    """Return the SQL select list of these columns of `dictionary` in a harvest of this schema."""
+    """Return the SQL select list of these columns of a harvest's `dictionary` table; in schema 1,
+    read and write sites are made from the two hook names."""
     if schema > 1:
         return ", ".join(names)
     return ", ".join(
@@ -36,7 +37,7 @@ def select_list(names: Sequence[str], schema: int) -> str:
 
 
 def parse_sites(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of `dictionary` with its read and write sites as records."""
+    """Return a row of a harvest's `dictionary` table with its read and write sites as records."""
     return row | {
         "reads": tuple(ReadSite(**site) for site in row["reads"]),
         "writes": tuple(WriteSite(**site) for site in row["writes"]),

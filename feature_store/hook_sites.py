@@ -28,12 +28,13 @@ class HookSite:
 
     @property
     def columns(self) -> slice:
-        """Slice of the concatenated activations that belongs to this site."""
+        """Slice of this site's coordinates in the concatenated activations of all read (or all
+        write) sites of the dictionary."""
         return slice(self.start, self.stop)
 
     @property
     def width(self) -> int:
-        """Number of coordinates of this site."""
+        """Number of coordinates of this site, the width of its hook point."""
         return self.stop - self.start
 
 
@@ -46,8 +47,8 @@ class WriteSite(HookSite):
 
 
 class SitedDictionary:
-    """What a dictionary's read and write sites tell: base class of loaded dictionaries and of the
-    store's records of them."""
+    """Base class of loaded dictionaries and of the store's records of them: hook points and other
+    properties that follow from a dictionary's read and write sites."""
 
     reads: tuple[ReadSite, ...]
     writes: tuple[WriteSite, ...]

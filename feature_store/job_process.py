@@ -36,8 +36,8 @@ class JobStopped(Exception):
 
 
 class JobProcess:
-    """How the process of a job reports progress and obeys requests to pause and cancel. Used by
-    one thread."""
+    """A job within its own process: reports its progress, and obeys requests to pause and cancel.
+    Used by one thread."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

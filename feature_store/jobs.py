@@ -42,7 +42,8 @@ LOG_BYTES = 60_000
 
 @dataclass(frozen=True)
 class Job:
-    """A job of the store as it was when its folder was read."""
+    """A job of the store (work in a process of its own, with a folder of its own), as it was when
+    its folder was read."""
 
     id: str
     folder: Path
@@ -79,7 +80,7 @@ class Job:
         return self.folder.with_name(f"{self.id}.duckdb")
 
     def read_log(self) -> str:
-        """Return the end of the job's log."""
+        """Return the last LOG_BYTES bytes of the job's log as text; empty if it has no log."""
         try:
             with (self.folder / "log.txt").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - LOG_BYTES))

@@ -17,7 +17,8 @@ SPACE = " \t\n\r"
 
 
 class JsonObjectStream:
-    """Reader of one JSON object's entries, in the order of the file."""
+    """Reader of a large JSON object from a stream, one entry at a time, in the order of the
+    file."""
 
     def __init__(self, source: IO[bytes], what: str, batched: Set[str]) -> None:
         """Start reading a JSON stream. `what` begins every error message; lists under the keys
@@ -31,7 +32,8 @@ class JsonObjectStream:
         self._text, self._at, self._ended = "", 0, False
 
     def entries(self) -> Iterator[tuple[str, Any]]:
-        """Yield (key, value), or (key, iterator of lists) for batched keys, from the JSON stream.
+        """Yield the entries of the JSON stream as (key, value); for a batched key the value is an
+        iterator of lists.
 
         The rest of an iterator is skipped when the next entry is read. Raises JsonError for
         anything but one JSON object and for a key that occurs twice.

@@ -20,7 +20,8 @@ block weights."""
 
 
 class NullTarget(NamedTuple):
-    """Kind of a null dictionary and the name of the dictionary that it is compared with."""
+    """Kind of a null dictionary (a control such as random directions, or a model with shuffled
+    weights) and the name of the dictionary that it is compared with."""
 
     kind: str
     dictionary: str
@@ -45,8 +46,9 @@ def find_null_target(info: DictionaryInfo) -> NullTarget | None:
 
 
 def list_model_dictionaries(file: HarvestFile) -> list[str]:
-    """Return the dictionaries whose activations are those of the real model and not of the
-    shuffled one, in the harvest's order; pages that run the model offer only these."""
+    """Return the dictionaries whose activations are those of the real model, in the harvest's
+    order, without null dictionaries on the shuffled model; pages that run the model offer only
+    these."""
     return [name for name, info in file.dictionaries.items() if not is_on_shuffled_model(info)]
 
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 
 def find_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the ranges of consecutive numbers as (first, last), in ascending order."""
+    """Return the ranges of consecutive integers in `numbers` as (first, last), in ascending
+    order."""
     ordered = sorted(set(numbers))
     if not ordered:
         return []
@@ -16,8 +17,8 @@ def find_ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def join_ranges(numbers: Iterable[int]) -> str:
-    """Return numbers as ranges, "3,8-10": the shortest text from which the same numbers can be
-    parsed."""
+    """Return integers as a text of ranges, "3,8-10": the shortest one from which the same numbers
+    can be parsed."""
     return ",".join(
         str(low) if low == high else f"{low}-{high}" for low, high in find_ranges(numbers)
     )

@@ -30,7 +30,8 @@ def is_costly_work_allowed() -> bool:
 
 
 def require_costly_work_allowed() -> None:
-    """Raise InputError if this process has no permission for costly work."""
+    """Raise InputError if this process has no permission for costly work (jobs, long computations
+    and paid requests)."""
     if not is_costly_work_allowed():
         raise InputError(REFUSAL)
 
@@ -41,7 +42,8 @@ def set_costly_work_allowed(allowed: bool) -> None:
 
 
 def refuse_costly_work_unless_stated() -> None:
-    """Refuse permission for costly work if it has not been set.
+    """Withhold the permission for costly work (jobs, long computations and paid requests) from this
+    process if nothing has set it.
 
     Pages call this first: pages that are served by anything but `saefari app` stay read-only.
     """

@@ -35,8 +35,8 @@ about Python."""
 
 
 def refuse_value(expected: str) -> PydanticCustomError:
-    """Return the validation error for a validator to raise; `wanted` says what the value must
-    be."""
+    """Return the error that a validator of a record's field raises to refuse a value; `expected`
+    says what the value must be."""
     return PydanticCustomError("refused", "{wanted}", {"wanted": expected})
 
 
@@ -118,8 +118,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def describe_first_error(bad: ValidationError, where: str) -> str:
-    """Return a sentence about the first validation error: file, key, value and what the value
-    must be."""
+    """Return a sentence about the first validation error of a record: file, key, value and what the
+    value must be."""
     error = bad.errors(include_url=False)[0]
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":

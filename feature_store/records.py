@@ -222,8 +222,8 @@ class FeaturePayload:
 
 @dataclass(frozen=True)
 class SilentWindow:
-    """Record of a window of the random pool with every non-zero activation of one dictionary in
-    it."""
+    """Record of a window of the pool of random windows, with every non-zero activation of one
+    dictionary in it."""
 
     window: int
     sequence: int

@@ -78,7 +78,7 @@ class SavedCircuits:
     def save(self, circuit: Mapping[str, Any], **run: Any) -> str:
         """Save a circuit, given as `Circuit.to_json` writes it, and return its experiment id.
 
-        `run` holds the other arguments of `Experiments.keep`: harvest, model, model_hash,
+        `run` holds the other arguments of `Experiments.save`: harvest, model, model_hash,
         dictionaries, request and versions.
         """
         record = {name: one for name, one in circuit.items() if name not in ("nodes", "edges")}
@@ -162,9 +162,10 @@ class SavedCircuits:
         )
 
     def write_mark(self, experiment: str, kind: MarkKind, value: object) -> None:
-        """Write marks of a saved circuit: ids for `pins` and `hidden`, name -> ids for `groups`.
+        """Write people's marks of a saved circuit: node ids for `pins` and `hidden`, group name ->
+        node ids for `groups`.
 
-        Marks that are already so are not written again.
+        Marks that equal the current ones are not written again.
         """
         with self.catalog.transaction() as db:
             if read_latest_mark(db, experiment, kind) != parse_json(dump_json(value)):

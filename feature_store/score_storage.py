@@ -152,8 +152,8 @@ def read_score_details(
 def read_yes_shares(
     catalog: Catalog, dictionary: str, *, patience_s: float | None = None
 ) -> dict[int, float]:
-    """Read by score number how often the judge answered yes, weighting firing and silent windows
-    equally.
+    """Read the share of windows on which the judge of each stored score answered yes, with firing
+    and silent windows weighted equally: score number -> share.
 
     Only scores whose judge answers yes or no are returned: those whose details have both rates.
     """

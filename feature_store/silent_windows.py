@@ -22,7 +22,8 @@ SHOWN_WINDOWS = 20
 
 @dataclass(frozen=True)
 class SilentContexts:
-    """Silent windows of a feature in the pool's order, as contexts of activation 0."""
+    """Silent windows of a feature (windows of the random pool in which it does not fire), in the
+    pool's order, as contexts of activation 0."""
 
     hard: list[Context]
     """Hard silent windows; `peak` is the token that they share with the feature's peaks."""
@@ -30,7 +31,8 @@ class SilentContexts:
     """Random silent windows; `peak` is the window's middle."""
 
     def has_too_few(self) -> bool:
-        """Return whether a split has fewer than MIN_SILENT_WINDOWS silent windows."""
+        """Return whether the `explain` or the `score` split has fewer than MIN_SILENT_WINDOWS
+        silent windows."""
         splits = Counter(context.split for context in (*self.hard, *self.random))
         return min(splits["explain"], splits["score"]) < MIN_SILENT_WINDOWS
 
@@ -44,8 +46,8 @@ def find_peak_tokens(contexts: list[Context], sequences: TokenSequences) -> np.n
 def find_silent_windows(
     pool: WindowPool, feature: int, sequences: TokenSequences, tokens: np.ndarray
 ) -> SilentContexts:
-    """Find all windows of the pool in which a feature is silent; those that contain one of
-    `tokens` are hard."""
+    """Find all windows of the random pool in which a feature does not fire. Those that contain one
+    of `tokens` (where its own contexts peak) are hard negatives, the others random ones."""
     fired = np.zeros(pool.n_tokens + 1, dtype=np.int64)
     np.add.at(fired, pool.activations_of(feature)[0] + 1, 1)
     before = np.cumsum(fired)  # firings on the pool's tokens before each

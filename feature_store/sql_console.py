@@ -177,8 +177,8 @@ class SqlQuery:
 
 
 def select_catalog_tables(annotations: Annotations, sql: str) -> dict[str, pa.Table]:
-    """Return the catalog's tables for a console query by name; those that the SQL does not name
-    are sent without rows."""
+    """Return the catalog's tables that an SQL console query can read, by name; those that the SQL
+    does not name are empty, so that their rows are not sent."""
     tables = [
         annotations.all_rows,
         *annotations.lists.tables(),

@@ -23,8 +23,8 @@ class UnfinishedHarvest:
 
 
 class Store:
-    """Store of harvests, opened by its path. Each harvest file is opened once per process and
-    shared between threads."""
+    """Store, a folder of harvests with its catalog, opened by its path. Each harvest file is opened
+    once per process and shared between threads."""
 
     def __init__(self, path: Path) -> None:
         """Open the store at `path`. Raises InputError if `path` is not a store."""

@@ -31,7 +31,8 @@ FACTS_QUERY = """
 
 @dataclass(frozen=True)
 class TokenQuery:
-    """The tokens that a search query means."""
+    """A parsed query of token search: the ids of the vocabulary's tokens to search for, and how
+    they match the query's text."""
 
     ids: list[int]
     how: str
@@ -40,11 +41,11 @@ class TokenQuery:
 
 
 def parse_token_query(query: str, vocabulary: Vocabulary) -> TokenQuery:
-    """Return the tokens that a search query means: `" dog"` in quotes exactly, otherwise the word
-    dog in any case.
+    """Return the tokens of the vocabulary that a text typed into token search matches: `" dog"` in
+    quotes exactly, otherwise the word dog in any case.
 
-    ↵ or \\n stands for a line break. If no token matches, tokens that begin with the query (three
-    letters or more) are searched; for several words, each of them.
+    ↵ or \\n stands for a line break. If no token matches, each of the query's words is searched,
+    and then tokens that begin with the query (three letters or more).
     """
     exact, bare = index_spellings(vocabulary)
     text = query
@@ -64,8 +65,8 @@ def parse_token_query(query: str, vocabulary: Vocabulary) -> TokenQuery:
 
 @lru_cache(maxsize=4)
 def index_spellings(vocabulary: Vocabulary) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-    """Return the token ids of a vocabulary by their text: as it is, and without outer spaces and
-    case."""
+    """Return two indexes of a vocabulary for token search, text -> token ids: by the exact text,
+    and by the text without outer spaces and case."""
     exact: dict[str, list[int]] = {}
     bare: dict[str, list[int]] = {}
     for i in range(len(vocabulary)):
@@ -155,8 +156,8 @@ class TokenIndex:
         return [self._match(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
     def _ranks(self, asked: np.ndarray) -> np.ndarray:
-        """Return for each feature the rank of the first searched token that it promotes;
-        UNRANKED if none."""
+        """Return for each feature the rank (1: promoted most) of the first searched token that it
+        promotes; UNRANKED if none."""
         places = np.flatnonzero(np.isin(self._promoted, asked))
         owners = np.searchsorted(self._begins, places, side="right") - 1
         rank = np.full(len(self.strong), UNRANKED)
@@ -181,8 +182,8 @@ class TokenIndex:
 
 
 def read_strong_contexts(file: HarvestFile, features: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Read the top and bottom contexts of a harvest: the row of the feature, and the token at
-    the peak."""
+    """Read all top and bottom contexts of a harvest for token search: the row in `features` of each
+    context's feature, and the token id at its peak."""
     rows = np.flatnonzero(column_array(features["n_contexts"]))
     first = column_array(features["first_context"])[rows]
     rows, first = (column[np.argsort(first)] for column in (rows, first))

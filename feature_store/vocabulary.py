@@ -12,7 +12,8 @@ def decode_token(piece: bytes) -> str | None:
 
 
 class Vocabulary:
-    """Vocabulary: the bytes of every token, and how tokens are displayed as text.
+    """Vocabulary of a harvested model: the bytes of every token, and how tokens are displayed as
+    text.
 
     A character that is spelled by several tokens is displayed on the first of them; the others show
     nothing. Bytes that form no character are displayed as `<0xE2>`.
@@ -28,15 +29,16 @@ class Vocabulary:
         return len(self.pieces)
 
     def text(self, token_id: int) -> str:
-        """Return the display text of one token on its own; a token id outside the vocabulary, as
-        in some old files, by number."""
+        """Return the display text of one token on its own; for a token id outside the vocabulary,
+        as in some old files, `<unused ID>`."""
         if token_id >= len(self._texts):
             return f"<unused {token_id}>"
         text = self._texts[token_id]
         return text if text is not None else escape_bytes(self.pieces[token_id])
 
     def display(self, token_ids: np.ndarray) -> list[str]:
-        """Return one display text per token id; joined they are the text."""
+        """Return the display text of each token of a sequence; joined, they are the sequence's
+        text."""
         if not self._partial[token_ids].any():
             plain = self._plain
             return [plain[token] for token in token_ids.tolist()]

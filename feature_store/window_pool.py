@@ -22,7 +22,7 @@ shown."""
 
 
 class PoolWindow(NamedTuple):
-    """Location of a random window of the pool: its sequence, start and length."""
+    """Location of one window of the pool of random windows: its sequence, start and length."""
 
     sequence: int
     start: int
@@ -109,8 +109,8 @@ def find_window_documents(table: pa.Table) -> list[int]:
 
 
 def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:
-    """Reduce pools to the windows that all of them have, so that their tokens have the same
-    numbers.
+    """Reduce several dictionaries' pools of random windows to the windows that all of them have, so
+    that a token has the same number in each.
 
     A dictionary on which very many features fire at once has fewer windows than the others.
     """
@@ -122,8 +122,8 @@ def align_pools(pools: Sequence[WindowPool]) -> list[WindowPool]:
 
 
 def keep_windows(pool: WindowPool, places: set[tuple[int, int]]) -> WindowPool:
-    """Reduce a pool to the windows at the given (sequence, start) places and renumber its
-    tokens."""
+    """Return a pool of random windows reduced to those at the given (sequence, start) places, with
+    its tokens renumbered."""
     kept = [w for w in pool.windows if (w.sequence, w.start) in places]
     number = np.full(pool.n_tokens, -1, dtype=np.int64)  # in the new pool, of each old token
     windows, n = [], 0
@@ -140,8 +140,8 @@ def keep_windows(pool: WindowPool, places: set[tuple[int, int]]) -> WindowPool:
 def find_correlated_features(
     mine: WindowPool, feature: int, other: WindowPool, n: int
 ) -> list[CorrelatedFeature]:
-    """Find the `n` features in the pool `other` that correlate most with a feature of the pool
-    `mine`.
+    """Find the `n` features in the pool of random windows `other` whose activations correlate most
+    with those of a feature in the pool `mine`; the pools may be of two dictionaries.
 
     Features that fire together with it on fewer than MIN_TOGETHER tokens are left out. r = (N·Σxy −
     Σx·Σy) ÷ √((N·Σx² − (Σx)²)(N·Σy² − (Σy)²)), with N the number of tokens of the pool.

@@ -79,7 +79,8 @@ class WordIndex:
         return [(int(i), float(scores[i])) for i in order if scores[i] > 0]
 
     def _alike(self, asked: str) -> np.ndarray:
-        """Return for each text the similarity of its word that is most like `asked`; 0 for none."""
+        """Return for each text the similarity (0 to 1) of the one of its words that is most like
+        the searched word `asked`; 0 for none."""
         with self._db.cursor() as cur:
             found = cur.execute(
                 SIMILARITY_QUERY, {"asked": asked, "slips": allowed_typos(asked)}

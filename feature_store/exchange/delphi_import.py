@@ -45,8 +45,8 @@ def parse_file_name(name: str) -> tuple[str, int]:
 
 
 def read_delphi_explanations(paths: list[Path], names: DictionaryNames) -> ImportRows:
-    """Read all explanations in delphi's files as rows to import, under our names of the
-    dictionaries.
+    """Read all explanations in delphi's files as rows to import; `names` gives each hook's
+    dictionary in this store.
 
     Raises InputError that names the file in which something is wrong.
     """

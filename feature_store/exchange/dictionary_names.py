@@ -9,7 +9,8 @@ from feature_store.errors import InputError, list_names
 
 @dataclass
 class DictionaryNames:
-    """Other tools' names of dictionaries -> names in this store. Made for each import."""
+    """Lookup, for one import, from another tool's name of a dictionary to its name in this
+    store."""
 
     sizes: Mapping[str, int]
     """The dictionaries of the store with their number of features."""
@@ -39,8 +40,8 @@ class DictionaryNames:
         return known[0]
 
     def check(self) -> "DictionaryNames":
-        """Return these dictionary names if all names that the user gave exist in the store;
-        otherwise raise InputError."""
+        """Return this lookup of dictionary names itself if every dictionary that the user named
+        exists in the store; otherwise raise InputError."""
         for name in self.user_names.values():
             if name not in self.sizes:
                 raise InputError(f"No dictionary called {name!r}. {list_names(dict(self.sizes))}")

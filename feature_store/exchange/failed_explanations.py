@@ -51,8 +51,8 @@ SHOWN_CHARACTERS = 60
 
 
 def find_failure_kind(text: str) -> str | None:
-    """Return the kind of failed explanation that a text is, a key of FAILURE_KINDS; None for an
-    explanation."""
+    """Return the kind of failed explanation (unparsed, empty, error message or refusal) that a text
+    is, a key of FAILURE_KINDS; None for a real explanation."""
     bare = text.replace("’", "'").strip()
     forms = {bare, bare.strip(SURROUNDING_CHARACTERS)}
     for kind, pattern in FAILURE_KINDS.items():
@@ -62,7 +62,8 @@ def find_failure_kind(text: str) -> str | None:
 
 
 class FailureCounts:
-    """Counter of failed explanations, by kind and text."""
+    """Counter of failed explanations (such as error messages and refusals) in another tool's files,
+    by kind and text."""
 
     def __init__(self) -> None:
         self._texts: Counter[tuple[str, str]] = Counter()

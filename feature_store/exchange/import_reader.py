@@ -22,8 +22,8 @@ def read_dictionary_sizes(store: Store) -> dict[str, int]:
 
 
 def read_import_path(path: Path, names: DictionaryNames) -> ImportRows:
-    """Read the rows to import from a file or folder of any known format. Raises InputError for
-    other formats."""
+    """Read the rows to import (labels, lists or explanations) from a file or folder in the format
+    of Saefari, Neuronpedia or delphi. Raises InputError for other formats."""
     try:
         return _read_existing_path(path, names)
     except OSError as error:
@@ -31,7 +31,8 @@ def read_import_path(path: Path, names: DictionaryNames) -> ImportRows:
 
 
 def _read_existing_path(path: Path, names: DictionaryNames) -> ImportRows:
-    """Detect the format of a path and read its rows to import."""
+    """Detect whether a file or folder is Saefari's, Neuronpedia's or delphi's, and read its rows to
+    import."""
     if not path.exists():
         raise InputError(f"There is nothing at {path}.")
     if not path.is_dir():
@@ -51,7 +52,8 @@ def _read_existing_path(path: Path, names: DictionaryNames) -> ImportRows:
 
 
 def read_import_bytes(data: bytes, name: str, names: DictionaryNames) -> ImportRows:
-    """Read the rows to import from the content of one uploaded file of any known format."""
+    """Read the rows to import (labels, lists or explanations) from the content of one uploaded
+    file, in the format of Saefari or Neuronpedia."""
     ours = data[:4] == b"PAR1" or saefari_files.KIND_KEY.encode() in data[:64]
     if ours or not name.endswith(neuronpedia_import.SUFFIXES):
         return saefari_files.decode_rows(data, name, names.sizes)
@@ -61,5 +63,6 @@ def read_import_bytes(data: bytes, name: str, names: DictionaryNames) -> ImportR
 
 
 def is_json_lines(name: str) -> bool:
-    """Return whether a file to import is read line by line, however large it is."""
+    """Return whether a file to import has a name of JSON lines (.jsonl, .jsonl.gz), and so is read
+    line by line, however large it is."""
     return name.removesuffix(".gz").endswith(".jsonl")

@@ -53,7 +53,8 @@ LARGEST_FEATURE = 2**31 - 1
 
 @dataclass(frozen=True)
 class ImportRows:
-    """Checked rows of one kind that can be imported."""
+    """Rows of one kind (labels, lists or explanations) from an import file, checked and ready to be
+    saved."""
 
     kind: RowKind
     table: pa.Table
@@ -129,8 +130,8 @@ def check_feature_index(dictionary: str, feature: int, sizes: Mapping[str, int])
 
 
 def check_label_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
-    """Check an import row of labels; return the keys and values that other rows must not
-    contradict."""
+    """Check an import row of a label, note or star; return (key, value) pairs: two rows of a file
+    may not give one key different values."""
     kind, value = row["kind"], row["value"]
     if kind not in ("label", "note", "star"):
         raise InputError(f"kind {kind!r} must be label, note or star")
@@ -144,7 +145,8 @@ def check_label_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
 
 
 def check_list_row(row: dict[str, Any]) -> list[tuple[tuple, Any]]:
-    """Check an import row of lists: a feature in a list, or an empty list."""
+    """Check an import row of lists, a feature in a list or an empty list; return (key, value)
+    pairs: two rows of a file may not give one key different values."""
     if not row["list"] or not row["list"].isascii() or not row["list"].isalnum():
         raise InputError(f"list {row['list']!r} is not an id of letters and digits")
     if not row["name"].strip():

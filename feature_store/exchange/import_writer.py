@@ -46,7 +46,8 @@ WITHDRAW = f"""
 
 @dataclass(frozen=True)
 class ImportCounts:
-    """Numbers of rows that an import added and skipped."""
+    """Numbers of rows that an import added to the catalog, and that it skipped because they were
+    there already."""
 
     new: int
     """Number of rows that the import added."""

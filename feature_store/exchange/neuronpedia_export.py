@@ -431,7 +431,7 @@ class QuotedTokens:
         self._quoted: dict[str, str] = {}
 
     def quoted(self, ids: np.ndarray) -> list[str]:
-        """Return one JSON string per token id."""
+        """Return the text of each token id as a JSON string for a Neuronpedia export."""
         return [self._quoted.get(text) or self._quote(text) for text in self._display(ids)]
 
     def _quote(self, text: str) -> str:

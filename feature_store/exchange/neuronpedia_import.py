@@ -53,8 +53,8 @@ def list_dump_files(path: Path) -> DumpFiles:
 
 
 def read_neuronpedia_explanations(files: DumpFiles, names: DictionaryNames) -> ImportRows:
-    """Read all explanations in Neuronpedia's files as rows to import, under our names of the
-    dictionaries.
+    """Read all explanations in Neuronpedia's files as rows to import; `names` gives each
+    Neuronpedia source's dictionary in this store.
 
     Raises InputError that names the file and line of what is wrong.
     """

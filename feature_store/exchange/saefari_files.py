@@ -54,7 +54,8 @@ def collect_rows(kind: RowKind, annotations: Annotations, only: str | None = Non
 
 
 def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
-    """Return the bytes of a Saefari file with these rows, in one of FORMATS."""
+    """Return the bytes of a Saefari file (JSON or Parquet, see FORMATS) with these rows of labels,
+    lists or explanations."""
     if kind == "parquet":
         target = io.BytesIO()
         marks = {KIND_KEY: what, "version": str(VERSION)}
@@ -66,8 +67,8 @@ def encode_rows(what: RowKind, table: pa.Table, kind: str) -> bytes:
 
 
 def decode_rows(data: bytes, name: str, sizes: Mapping[str, int] | None = None) -> ImportRows:
-    """Parse and check the bytes of a Saefari file. Raises InputError that names the file and the
-    error."""
+    """Parse and check the bytes of a Saefari file of labels, lists or explanations. Raises
+    InputError that names the file and the error."""
     what, rows = (
         read_parquet_rows(data, name) if data[:4] == b"PAR1" else read_json_rows(data, name)
     )
@@ -102,8 +103,8 @@ def read_json_rows(data: bytes, name: str) -> tuple[RowKind, list[Any]]:
 
 
 def parse_row_kind(what: object, version: str | None, name: str) -> RowKind:
-    """Return the kind of rows that a Saefari file declares; InputError for an unknown kind or
-    version."""
+    """Return the kind of rows (labels, lists or explanations) that a Saefari file declares;
+    InputError for an unknown kind or version."""
     if what is None:
         raise InputError(describe_unknown_file(name))
     if not isinstance(what, str) or what not in ROW_SCHEMAS:
@@ -116,7 +117,8 @@ def parse_row_kind(what: object, version: str | None, name: str) -> RowKind:
 
 
 def describe_unknown_file(name: str) -> str:
-    """Return the error message for a file that is in no known format."""
+    """Return the error message for a file to import that is not a Saefari file, nor in another
+    known format."""
     return (
         f"{name} is not a file that Saefari can import: neither its own JSON or Parquet, nor "
         "explanations of Neuronpedia (.jsonl, .jsonl.gz, .json), nor a folder of Neuronpedia's or "

@@ -55,7 +55,8 @@ class ClassAnswers:
         documents: Sequence[int] | np.ndarray,
         weights: Sequence[float] | np.ndarray | None = None,
     ) -> "ClassAnswers":
-        """Build the answers of a class from sequences of equal length."""
+        """Build a judge's answers on one class of windows from sequences of equal length: which
+        were right, their documents and weights."""
         found = cls(
             np.asarray(hits, dtype=bool),
             np.asarray(documents),
@@ -76,7 +77,8 @@ class ClassAnswers:
         return len(self.document_sizes)
 
     def share(self) -> np.ndarray:
-        """Return the weighted rate of right answers [...]."""
+        """Return the weighted share of right answers on the class's windows, for each repetition
+        [...]."""
         return np.average(self.hits, axis=-1, weights=self.weights)
 
     def effective(self, icc: np.ndarray) -> np.ndarray:
@@ -100,8 +102,8 @@ class ClassAnswers:
 
 
 def correlation_within(classes: Sequence[ClassAnswers]) -> np.ndarray:
-    """Return the correlation of two answers of one document [...], estimated jointly for all
-    classes.
+    """Return the correlation between a judge's answers on two windows of one document [...],
+    estimated jointly for all classes.
 
     It is computed from products of residuals within documents, corrected for the means being
     estimated, and shrunk towards `correlation_prior` where there is little information (no errors,
@@ -147,7 +149,8 @@ def correlation_prior(classes: Sequence[ClassAnswers]) -> tuple[float, float]:
 
 
 def effective_sizes(classes: Sequence[ClassAnswers]) -> list[np.ndarray]:
-    """Return each class's effective number of answers [...], by the correlation of both classes.
+    """Return the effective number of independent answers of each class [...], given the correlation
+    of answers within a document, which is estimated from all classes.
 
     Where documents are crowded, the number is reduced by (t quantile of the answers ÷ t quantile of
     the documents)², in proportion to the correlation: quantiles for few documents are wider.
@@ -175,8 +178,8 @@ def _residual_products(one: ClassAnswers) -> tuple[np.ndarray, float, np.ndarray
 
 
 def rate_interval(classes: Sequence[ClassAnswers]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper 95 % limit [...] of the mean of the classes' rates of right
-    answers."""
+    """Return the lower and upper 95 % limit [...] of the rate of right answers, averaged over the
+    classes of windows."""
     from scipy.special import betaincinv  # scipy.stats' beta.ppf is this, at thirty times the time
 
     shares = [one.share() for one in classes]
@@ -192,8 +195,8 @@ def rate_interval(classes: Sequence[ClassAnswers]) -> tuple[np.ndarray, np.ndarr
 def _combined_beta(
     shares: Sequence[np.ndarray], sizes: Sequence[np.ndarray], hit: float, miss: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Beta parameters whose mean and variance are those of the mean of the answer rates'
-    Betas."""
+    """Return the parameters of a Beta distribution with the mean and variance of the averaged rate
+    of right answers, where each class's rate has a Beta distribution."""
     mean, variance = np.asarray(0.0), np.asarray(0.0)
     for share, size in zip(shares, sizes, strict=True):
         a, b = share * size + hit, (1 - share) * size + miss
@@ -204,7 +207,7 @@ def _combined_beta(
 
 
 def answer_rate(answers: ClassAnswers) -> Estimate:
-    """Estimate the rate of right answers of one class."""
+    """Estimate the rate of a judge's right answers on one class of windows."""
     if answers.n < MIN_JUDGEMENTS:
         return Estimate.too_few(answers.n, answers.n_documents, found=answers.n, unit="judgements")
     low, high = rate_interval([answers])
@@ -254,9 +257,11 @@ def estimate_from_rates(
     positives: ClassAnswers,
     negatives: ClassAnswers,
 ) -> Estimate:
-    """Estimate a function that increases with the hit rate and decreases with the false alarm rate.
+    """Estimate a score of a judge, such as F1, that is a function of two rates: it increases with
+    the hit rate and decreases with the false alarm rate.
 
-    Its limits are quantiles over both rates' Betas, each evaluated at 200 even steps.
+    Its limits are quantiles of the function over both rates' Beta distributions, each evaluated at
+    200 even steps.
     """
     from scipy.special import betaincinv
 

@@ -63,7 +63,9 @@ def estimate_ratio(
 def _scaled_quantiles(
     centred: np.ndarray, denominator: np.ndarray, groups: np.ndarray, seed: int, error: float
 ) -> tuple[float, float]:
-    """Return the 97.5 % and 2.5 % quantiles of (r* − r) ÷ se*, or of Student's t."""
+    """Return the 97.5 % and 2.5 % quantiles of t* = (r* − r) ÷ se* over bootstrap resamples, with
+    r* a resample's ratio and se* its standard error; those of Student's t for few units or little
+    spread."""
     n = len(centred)
     student = student_t_quantile(max(n - int(groups.max()) - 1, 1))
     if n < MIN_UNITS_RESAMPLED:

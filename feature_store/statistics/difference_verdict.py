@@ -25,7 +25,8 @@ VerdictFinding = Literal["above", "below", "at chance", "too few"]
 
 @dataclass(frozen=True)
 class DifferenceVerdict:
-    """Verdict of a score job on the difference between own and borrowed labels."""
+    """Verdict of a score job: whether features' own labels score above labels borrowed from other
+    features."""
 
     finding: VerdictFinding
     sentence: str
@@ -40,8 +41,8 @@ class DifferenceVerdict:
 
 
 def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> DifferenceVerdict:
-    """Return the verdict on the difference own − borrowed label, given one difference per feature
-    [features].
+    """Return the verdict on whether features' own labels score above borrowed ones, given the
+    difference own − borrowed of each feature [features].
 
     Features without a difference are NaN. `bounds` are the smallest and largest possible
     difference.
@@ -74,10 +75,12 @@ def judge_difference(differences: np.ndarray, bounds: tuple[float, float]) -> Di
 
 
 def detectable_difference(kept: np.ndarray, found: Estimate) -> float | None:
-    """Return the true difference at which a share DETECTION_POWER of the intervals is above 0.
+    """Return how large the true difference own − borrowed label must be for a share DETECTION_POWER
+    of the intervals to lie above 0.
 
     It is (t + z) standard errors, where t is the quantile of the interval and z that of
-    DETECTION_POWER.
+    DETECTION_POWER. Where all differences are equal, half the interval's width is returned, or None
+    without an interval.
     """
     from scipy.special import ndtri, stdtrit  # scipy.stats' norm.ppf and t.ppf are these
 

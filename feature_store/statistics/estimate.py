@@ -41,7 +41,7 @@ class Estimate:
 
     @classmethod
     def none(cls, n: int, n_documents: int, note: str) -> "Estimate":
-        """Return an estimate without a value and the reason."""
+        """Return an estimate without a value, whose note gives the reason."""
         return cls(None, None, None, n, n_documents, note)
 
     @classmethod

@@ -41,7 +41,8 @@ def estimate_share(right: np.ndarray) -> Estimate:
 def newcombe_interval(
     k_a: np.ndarray, n_a: int, k_b: np.ndarray, n_b: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 95 % interval of k_a ÷ n_a − k_b ÷ n_b for independent samples, elementwise."""
+    """Return Newcombe's 95 % interval of a difference of two shares, k_a ÷ n_a − k_b ÷ n_b, from
+    independent samples, elementwise."""
     p, q = k_a / n_a, k_b / n_b
     (low_a, high_a), (low_b, high_b) = wilson_interval(k_a, n_a), wilson_interval(k_b, n_b)
     low = p - q - np.sqrt((p - low_a) ** 2 + (high_b - q) ** 2)

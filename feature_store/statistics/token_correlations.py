@@ -98,8 +98,8 @@ def mean_by_document(values: NumberArray, documents: DocumentLabels) -> Estimate
 def sum_by_document(
     terms: np.ndarray, documents: DocumentLabels, strata: DocumentLabels | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sums [documents, terms] over the tokens of each document from rows [n, terms], and
-    the stratum of each document."""
+    """Add up rows [n, terms], one row per token, within each document and stratum; return the sums
+    [documents, terms] and the stratum of each sum."""
     _, of = np.unique(np.asarray(documents), return_inverse=True)
     _, part = np.unique(np.asarray(strata if strata is not None else of * 0), return_inverse=True)
     parts = part.max(initial=0) + 1
@@ -112,8 +112,9 @@ def sum_by_document(
 def jackknife_interval(
     statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, groups: np.ndarray
 ) -> tuple[float, float]:
-    """Return the 95 % jackknife limits of a correlation or mean, a statistic of summed terms [...,
-    terms]; both limits equal the value where all documents agree."""
+    """Return the 95 % limits of a correlation or mean by the jackknife, which leaves out one
+    document at a time. `statistic` computes it from summed terms [..., terms]; both limits equal
+    the value where all documents agree."""
     from scipy.stats import t
 
     value, without = float(statistic(sums.sum(0))), statistic(sums.sum(0) - sums)
