@@ -35,8 +35,8 @@ class WindowLikeness(NamedTuple):
 
 
 class SilentWindows:
-    """The pool of random windows of one dictionary, from which silent negatives of any feature are
-    drawn in about a millisecond."""
+    """The pool of random text windows of one dictionary's harvest, from which silent negatives of
+    any feature are drawn in about a millisecond."""
 
     def __init__(self, file: HarvestFile, dictionary: str) -> None:
         found = window_pool.read_pool(file, dictionary)
@@ -78,8 +78,8 @@ class SilentWindows:
         return self._documents[split]
 
     def count_silent_windows(self, n_features: int, split: str) -> np.ndarray:
-        """Return for each feature the number of the split's windows in which it is silent,
-        int64."""
+        """Return for each feature the number of the split's windows in the pool in which it is
+        silent: [n_features] int64."""
         new = np.ones(len(self._feature), bool)  # one entry per token, but a window counts once
         new[1:] = (np.diff(self._feature) != 0) | (np.diff(self._window) != 0)
         new &= self._in[split][self._window]
@@ -197,7 +197,8 @@ def get_silent_windows(file: HarvestFile, dictionary: str) -> SilentWindows:
 
 
 def overlaps_any(context: Context, others: Iterable[Context]) -> bool:
-    """Return whether a context shares a token position with one of the others."""
+    """Return whether a stored context shares a token position with one of the others, so that no
+    token is sampled twice."""
     return any(
         context.sequence == c.sequence
         and context.start < c.start + c.length

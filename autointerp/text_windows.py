@@ -45,7 +45,8 @@ class TextWindow:
 
     @property
     def key(self) -> tuple[int, int]:
-        """(sequence, start) of the window, unique within a harvest."""
+        """(sequence, start) of the text window: number of its token sequence and position of its
+        first token; unique within a harvest."""
         return (self.sequence, self.start)
 
     @property
@@ -101,8 +102,8 @@ def cut_window(example: TextWindow, width: int) -> TextWindow:
 
 
 def split_by_sign(stored: list[Context], sign: str) -> tuple[list[Context], list[Context]]:
-    """Return a signed feature's text windows of one sign, and those in which only the other sign
-    fires."""
+    """Return a signed feature's windows (stored contexts) whose peak has the given sign, and those
+    in which only the other sign fires; for `both` all of them and none."""
     if sign == "both":
         return stored, []
     up = 1 if sign == "positive" else -1

@@ -58,8 +58,8 @@ class WordVectors:
         self._vectors = (weights * self._vectors_from_corpus(texts)).astype(np.float32)
 
     def _vectors_from_corpus(self, texts: list[list[str]]) -> np.ndarray:
-        """Return the vector of each word [words, dimensions], of length 1, or 0 for a word without
-        neighbours."""
+        """Return the vector of each word [words, dimensions], by a factorization of which words
+        occur near each other in the texts; of length 1, or 0 for a word without neighbours."""
         from sklearn.utils.extmath import randomized_svd
 
         separator = [""] * CONTEXT_WORDS  # words of different texts are no neighbours
@@ -99,8 +99,8 @@ class WordVectors:
         return EmbeddedQuery(self.embed([" ".join(replaced.values())])[0], ", ".join(notes))
 
     def _known_word(self, word: str) -> str:
-        """Return a known word for a word of the query: itself, one of similar spelling, or an empty
-        text."""
+        """Return the word with a vector to use for a word of the query: itself, one of similar
+        spelling, or an empty text."""
         if word in self.words or len(word) < MIN_SPELLING_LETTERS:
             return word if word in self.words else ""
         found = self._spelling_index.find(word, 1)

@@ -87,8 +87,8 @@ async def explain(
 
 
 def hold_out_windows(sampled: FeatureSample, shown: Sequence[TextWindow]) -> FeatureSample:
-    """Return a sample whose score windows are the held-out windows of the explain split, on which
-    the best candidate is chosen."""
+    """Return a sample of the feature whose score windows are those of the explain split that no
+    candidate explanation was written from; on these the best candidate is chosen."""
     seen = {example.key for example in shown}
     held_out_firing = (*sampled.explain_more, *(e for e in sampled.explain if e.key not in seen))
     return replace(
@@ -108,7 +108,7 @@ async def judge_candidate(
     label: str, held_out: FeatureSample, tools: ExplainerTools
 ) -> "LabelScore":
     """Return the detection score of a candidate explanation on held-out windows, judged by the same
-    language model."""
+    language model that wrote it."""
     from autointerp.scorers import detection
     from autointerp.scorers.scorer_interface import LLM_JUDGE
     from autointerp.scorers.scorer_interface import ScorerTools as Judging

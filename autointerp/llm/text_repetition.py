@@ -25,8 +25,8 @@ def repeats_itself(text: str) -> bool:
 
 
 def ends_in_copies(text: str) -> bool:
-    """Return whether a text ends in repeated copies of one piece of 1 to 60 characters: at least
-    MIN_COPIES copies and 24 characters."""
+    """Return whether the text of a reply ends in repeated copies of one piece of 1 to 60
+    characters: at least MIN_COPIES copies and 24 characters."""
     for size in range(1, min(60, len(text) // MIN_COPIES) + 1):
         # -(-a // b) rounds up: a short piece needs more copies, 24 characters in all
         copies = max(MIN_COPIES, -(-24 // size))

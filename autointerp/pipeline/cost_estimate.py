@@ -88,7 +88,8 @@ class DryRunAsker:
     once."""
 
     async def ask(self, request: ChatRequest) -> RequestFailure:
-        """Note the request's purpose and estimated tokens, and return a failure."""
+        """Note the purpose and estimated tokens of a request for the cost estimate, and return a
+        failure, since a dry run asks no server."""
         tokens = sum(estimate_tokens(message.content) + 4 for message in request.messages)
         out = min(request.max_tokens, estimate_reply_tokens(request.schema))
         kind = (CALL_PURPOSE.get() or request.purpose).split(" of ")[0]
@@ -151,12 +152,14 @@ def learn_token_rates(files: Iterable[Path], model: str) -> TokenRates:
 
 
 def request_text(request: str) -> str:
-    """Return the texts of all messages of a recorded request, to estimate their tokens."""
+    """Return the texts of all messages of a request that a call log has as JSON, whose tokens the
+    cost estimate counts by its rules of thumb."""
     return "\n".join(message["content"] for message in parse_json(request)["messages"])
 
 
 def ratio_of_sums(pairs: Iterable[tuple[float, float]]) -> float:
-    """Return the sum of counted tokens divided by the sum of estimated tokens."""
+    """Return the sum of the first numbers of all pairs divided by the sum of the second, such as
+    tokens counted by a server ÷ tokens estimated for the cost estimate."""
     above, below = (sum(side) for side in zip(*pairs, strict=True))
     return above / max(below, 1e-9)
 

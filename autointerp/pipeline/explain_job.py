@@ -76,8 +76,8 @@ class ExplainTally:
 
     @property
     def taken(self) -> int:
-        """Number of features of the explain job with any outcome that had enough contexts: those
-        that `top:N` counts."""
+        """Number of features that the explain job has processed and that had enough contexts: those
+        that the option `--features top:N` counts."""
         seen = np.zeros(len(self._skipped), bool)
         for how in self._how.values():
             seen |= how > 0
@@ -125,8 +125,8 @@ async def explain_features(plan: ExplainPlan) -> ExplainTally:
 async def explain_one_feature(
     plan: ExplainPlan, sampled: SampledOrTooFew
 ) -> FeatureOutcome[NewExplanation] | None:
-    """Return the explanations of one feature by all explainers, one after the other; None where the
-    job stopped asking meanwhile."""
+    """Return the outcome of one feature in an explain job: its explanations by all explainers, one
+    after the other, or why it was skipped; None where the job stopped asking meanwhile."""
     feature, windows = sampled
     if isinstance(windows, TooFewWindows):
         return FeatureOutcome({"feature": feature.index, "skipped": windows.reason})

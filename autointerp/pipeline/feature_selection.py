@@ -41,8 +41,8 @@ class FeatureSelection:
 
     @property
     def total(self) -> int:
-        """Number of features to process, not excluding those that turn out to have too few
-        contexts."""
+        """Number of selected features that a job processes, including those that turn out to have
+        too few contexts."""
         return len(self.order) if self.enough is None else min(self.enough, len(self.order))
 
 
@@ -125,8 +125,12 @@ def sample_selected_features(
     done: Collection[int] = (),
     n_done_enough: int = 0,
 ) -> Iterator[tuple[FeatureId, FeatureSample | TooFewWindows]]:
-    """Yield the text windows of the selected features, without those in `done`, of which `had` had
-    enough contexts."""
+    """Yield each selected feature with its sampled text windows, or with the reason why it has too
+    few; without the features in `done`.
+
+    Ends when the selection's number of features with enough contexts is reached, of which earlier
+    runs of the job processed `n_done_enough`.
+    """
     left = [i for i in selection.order.tolist() if i not in done]
     enough = len(left) if selection.enough is None else selection.enough - n_done_enough
     for feature, found in sample_features(file, dictionary, left, settings):

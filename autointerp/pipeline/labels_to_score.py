@@ -70,7 +70,7 @@ class LabelsToScore:
 
     @property
     def texts(self) -> list[str]:
-        """Texts of all labels to score."""
+        """Texts of all labels that the score job has to score, of every explainer and feature."""
         return [text for rows in self._of.values() for _, text in rows.values()]
 
     def of_feature(self, feature: int) -> list[LabelToScore]:

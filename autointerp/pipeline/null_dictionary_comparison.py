@@ -13,8 +13,9 @@ from feature_store.statistics import independent_difference, mean_over_features
 def compare_with_null_dictionaries(
     own: np.ndarray, nulls: Mapping[str, np.ndarray], bounds: tuple[float, float]
 ) -> dict[str, dict[str, Any]]:
-    """Return for each null dictionary its mean score over features, and the difference of the
-    dictionary's own mean from it.
+    """Return for each null dictionary (a control without learned features, such as random
+    directions) its mean score over features, and the difference of the scored dictionary's own mean
+    from it.
 
     `own` and `nulls` hold a score per feature [features], NaN where there is none; `bounds` are the
     smallest and largest possible score.

@@ -38,8 +38,8 @@ CALL_PURPOSE: ContextVar[str] = ContextVar("role", default="")
 
 
 class PausableAsker:
-    """Asker that forwards questions to another asker, and that a job can pause or stop. Used on one
-    event loop."""
+    """Asker that forwards a job's questions to another asker, such as that of a language-model
+    server, and that the job can pause or stop. Used on one event loop."""
 
     def __init__(self, asker: Asker, max_in_flight: int, trial: int | None = None) -> None:
         """Wrap an asker. `max_in_flight` is the maximum number of questions in progress; after
@@ -71,8 +71,8 @@ class PausableAsker:
         return self._asker.logprobs
 
     async def ask(self, request: ChatRequest) -> Reply | RequestFailure:
-        """Forward a question while the asker is not paused; return the failure that stopped the
-        job, once there is one."""
+        """Forward a question to the wrapped asker, waiting while this one is paused; once there is
+        a failure that stopped the job, return it instead."""
         if purpose := CALL_PURPOSE.get():
             request = replace(request, purpose=purpose)
         # wait here and not in the server, so that a pause leaves few calls in flight

@@ -36,7 +36,8 @@ job; `failed` is the number of questions without an answer, 0 or absent for none
 
 
 class ProgressLog:
-    """The progress log of one job. Used by one thread at a time."""
+    """The progress log of one job: a file with an entry for each processed feature, by which a
+    resumed job knows what is left. Used by one thread at a time."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOG_NAME
@@ -60,7 +61,8 @@ class ProgressLog:
                 raise OSError("only a part of a line could be written; the disk may be full")
 
     def failed(self) -> list[int]:
-        """Return the features of the progress log with a question that got no answer."""
+        """Return the indices of the features, sorted, whose latest entry in the progress log has a
+        question without an answer."""
         last = {entry["feature"]: bool(entry.get("failed")) for entry in self.entries()}
         return sorted(feature for feature, bad in last.items() if bad)
 

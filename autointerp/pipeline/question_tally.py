@@ -15,7 +15,7 @@ from autointerp.llm.requests_and_replies import Reply, RequestFailure
 
 
 class FailureCount(NamedTuple):
-    """Number of questions that failed in one way, with an example."""
+    """Number of a job's questions to a language model that failed in one way, with an example."""
 
     questions: int
     example: str
@@ -24,31 +24,31 @@ class FailureCount(NamedTuple):
 
 @dataclass
 class QuestionTally:
-    """Number of answered questions, and number of failures by kind."""
+    """Tally of questions to a language model: number answered, and number of failures by kind."""
 
     answered: int = 0
     failures: dict[str, FailureCount] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
-        """Number of questions without a usable answer."""
+        """Number of questions in the tally without a usable answer."""
         return sum(one.questions for one in self.failures.values())
 
     @property
     def asked(self) -> int:
-        """Number of questions that were answered or failed."""
+        """Number of questions in the tally that were answered or failed."""
         return self.answered + self.failed
 
     def count(self, answer: Reply | RequestFailure) -> None:
-        """Count one question by its reply or failure."""
+        """Count one question in the tally, as answered or by its kind of failure."""
         if isinstance(answer, RequestFailure):
             self._add(answer.kind, 1, answer.sentence)
         else:
             self.answered += 1
 
     def reject(self, answer: RequestFailure) -> None:
-        """Count an answered question as failed, because its reply turned out to be unusable
-        later."""
+        """Count a question of the tally as failed that was counted as answered, because its reply
+        turned out to be unusable later."""
         self.answered = max(0, self.answered - 1)
         self.count(answer)
 
@@ -104,8 +104,8 @@ class QuestionCounts:
                 self._answered[feature] = tally.answered
 
     def total(self, *, failed: bool = True) -> QuestionTally:
-        """Return the tally over all features, or without `failed` over those that have no
-        failure."""
+        """Return the tally of a job's questions over all features, or without `failed` over the
+        features that have no failed question."""
         total = QuestionTally(sum(list(self._answered.values())))
         for tally in list(self._of.values()) if failed else ():
             total.merge(tally)

@@ -47,8 +47,8 @@ async def run_resumable(
     width: int,
     asker: PausableAsker | None,
 ) -> None:
-    """Process the features that earlier runs of the job left over, and count the results of all
-    runs.
+    """Process the features of a job that its earlier runs left over, store their results, and count
+    the progress log entries of all runs in `tally`.
 
     `draw` is called with the features that are done and with how many of these had enough contexts.
     Ends early where the asker has stopped; raises what the store, `work` or `tick` raises.

@@ -76,8 +76,8 @@ async def score_features(plan: ScorePlan) -> ScoreSummary:
 async def score_one_feature(
     plan: ScorePlan, one: SampledOrTooFew
 ) -> FeatureOutcome[NewScore] | None:
-    """Return the scores of all labels of one feature by all scorers; None where the job stopped
-    asking meanwhile."""
+    """Return the outcome of one feature in a score job: the scores of all its labels by all
+    scorers, or why it was skipped; None where the job stopped asking meanwhile."""
     feature, found = one
     if isinstance(found, TooFewWindows):
         return FeatureOutcome({"feature": feature.index, "skipped": found.reason})
@@ -207,13 +207,14 @@ def call_purpose(explainer: str, scorer: str, kind: str) -> str:
 
 
 def count_baseline_failures(row: NewScore) -> int:
-    """Return for how many items of a score a baseline label got no usable answer."""
+    """Return the number of items (windows or texts), over all baseline labels of a score, on which
+    the judge gave no usable answer."""
     return sum(null["failed"] for null in row.nulls.values())
 
 
 def count_answered_pairs(own: LabelScore, other: LabelScore) -> int:
-    """Return the number of windows of the headline score for which both labels have a usable
-    answer.
+    """Return the number of windows of the headline score on which the judge gave a usable answer
+    for both labels, the feature's own and a baseline.
 
     Both labels are judged on the same windows in the same order; hard negatives are not part of the
     headline and are not counted.
@@ -230,7 +231,8 @@ def count_answered_pairs(own: LabelScore, other: LabelScore) -> int:
 
 
 def summarize_score_row(row: NewScore | None) -> dict[str, Any] | str:
-    """Return a score in short form for the progress log; `few` where there is none."""
+    """Return a score in short form for the progress log; `few` where the scorer had too few
+    windows."""
     if row is None:
         return "few"
     values = {name: round_digits(part["value"]) for name, part in row.parts.items()}

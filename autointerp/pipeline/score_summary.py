@@ -21,8 +21,8 @@ YES_OR_NO_MEASURE = "balanced accuracy"
 
 
 class ScoreSummary:
-    """Summary of a score job over features; eight bytes per value, so that its memory does not grow
-    during the job."""
+    """Summary of a score job: the scores of all features so far by explainer and scorer, and their
+    means. Takes eight bytes per value, so that its memory does not grow during the job."""
 
     def __init__(
         self, d_sae: int, explainers: Sequence[str], scorers: Mapping[str, Scorer]
@@ -82,8 +82,8 @@ class ScoreSummary:
 
     @property
     def taken(self) -> int:
-        """Number of features in the score summary that had enough contexts: those that `top:N`
-        counts."""
+        """Number of features in the score summary that had enough contexts: those that the option
+        `--features top:N` counts."""
         taken = self._done.copy()  # a copy: another thread may count features meanwhile
         for reason, where in list(self._reasons.items()):
             if reason != UNEXPLAINED:
@@ -151,8 +151,8 @@ class ScoreSummary:
         }
 
     def _null(self, own: np.ndarray, explainer: str, scorer: str, name: str) -> dict[str, Any]:
-        """Return the mean score of one baseline label, and its difference from the mean of the own
-        labels."""
+        """Return the mean score, over features, of one kind of baseline label, and the difference
+        of the own labels' mean from it."""
         low, high = self._scorers[scorer].bounds
         null = self._array(explainer, scorer, f"null {name}")
         apart = mean_over_features(own - null, (low - high, high - low))
@@ -161,8 +161,8 @@ class ScoreSummary:
         }
 
     def _verdict(self, own: np.ndarray, explainer: str, scorer: str) -> dict[str, Any] | None:
-        """Return whether the scores of own labels differ from those of borrowed labels; None where
-        the judge sees no label."""
+        """Return whether the scores of features' own labels differ from those of borrowed labels;
+        None for a scorer whose judge does not see the label."""
         if not self._scorers[scorer].shows_label:
             return None
         low, high = self._scorers[scorer].bounds
@@ -184,8 +184,9 @@ def share_of_yes_answers(firing: np.ndarray, silent: np.ndarray) -> dict[str, An
 
 
 def widen_bounds(bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return the bounds of a part of a score, which may be a share where the score is a
-    correlation, or the reverse."""
+    """Return the smallest and largest possible value of a part in the score summary: those of the
+    score, widened to 0 … 1, since a part may be a share where the score is a correlation, or the
+    reverse."""
     return min(bounds[0], 0.0), max(bounds[1], 1.0)
 
 

@@ -57,7 +57,8 @@ class QuestionLoad:
 
 @dataclass(frozen=True)
 class ReplyPace:
-    """Measured pace of one model on one server, from which the time of a job is estimated."""
+    """Measured pace of one model on one server: the latencies of its replies and the calls in
+    flight at once, from which the time of a job is estimated."""
 
     replies: tuple[MeasuredReply, ...] = ()
     parallel: float = 1.0

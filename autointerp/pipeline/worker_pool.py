@@ -32,7 +32,8 @@ END_OF_SOURCE = object()
 
 @dataclass(frozen=True)
 class WorkerPool(Generic[ItemT, ResultT]):
-    """Worker pool: where items come from, what is done with each, and where results go."""
+    """Worker pool that processes many items, such as a job's features, concurrently: where items
+    come from, what is done with each, and where results go."""
 
     source: Iterator[ItemT]
     """Iterator of items; it is read in a thread, a few items at a time."""
@@ -160,7 +161,8 @@ class WorkerPoolRun(Generic[ItemT, ResultT]):
 
 
 async def await_despite_cancel(writing: Awaitable[None]) -> None:
-    """Await a thread's work to its end even when this task is cancelled."""
+    """Await the end of a thread's work, such as writing a batch of results, even when this task of
+    the worker pool is cancelled; then raise the cancellation."""
     task = asyncio.ensure_future(writing)
     try:
         await asyncio.shield(task)

@@ -16,7 +16,8 @@ NOT_FINITE = "no number"
 
 
 def score_split_windows(windows: FeatureSample) -> list[TextWindow]:
-    """Return all windows of the score split for which an AUC scorer computes values."""
+    """Return all windows of the score split (firing, random, hard, other sign, in this order), for
+    which an AUC scorer computes values."""
     return [*windows.positives, *windows.random, *windows.hard, *windows.other]
 
 
@@ -27,8 +28,9 @@ def score_window_values(
     n_firing: int,
     detail: Mapping[str, Any] | None = None,
 ) -> LabelScore:
-    """Return the AUC score of window values: the sample over the firing range against random
-    windows, other kinds as parts.
+    """Return a label's score as the AUC of window values: how well they distinguish firing windows
+    (the sample over the activation range) from random silent ones; AUCs of other kinds of windows
+    are parts.
 
     The first `n_firing` windows fire. `values` [windows]; non-finite ones count as failed.
     """
@@ -70,7 +72,8 @@ def score_window_values(
 
 
 def answers_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) -> Estimate:
-    """Return the AUC of the values of firing and silent windows."""
+    """Return the AUC by which the window values of an AUC scorer distinguish firing from silent
+    windows."""
     return roc_auc(
         [row.answer or 0.0 for row in firing],
         [row.answer or 0.0 for row in silent],

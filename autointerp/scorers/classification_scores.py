@@ -135,8 +135,8 @@ def probability_auc(firing: Sequence[JudgedItem], silent: Sequence[JudgedItem]) 
 
 
 def sample_over_range(firing: Sequence[JudgedItem]) -> list[JudgedItem]:
-    """Return the random sample among firing windows, on which classification scores by AUC are
-    based; all of them where there are only top windows."""
+    """Return the firing windows that are a random sample over the activation range, on which AUCs
+    of classification scores are based; all of them where there are only top windows."""
     return [row for row in firing if row.kind != TOP] or list(firing)
 
 

@@ -43,8 +43,8 @@ WRITTEN = "written"
 
 
 async def score(label: str, windows: FeatureSample, tools: ScorerTools) -> LabelScore:
-    """Score a label by generation: the share of written texts above the lowest decile, with `fires`
-    (above 0) as a part."""
+    """Score a label by generation: the share of texts written from it in which the feature's peak
+    is above the lowest decile of its firing windows, with `fires` (above 0) as a part."""
     if tools.judge != PATTERN_JUDGE:
         require_asker(tools, NAME)  # fails before the model computes anything
     if tools.activates is None:
@@ -155,7 +155,7 @@ def firing_shares(rows: list[JudgedItem], peaks: np.ndarray) -> tuple[Estimate, 
     """Return the share of generated texts above the lowest decile, and of those that fire at all;
     texts of one call are treated as one cluster.
 
-    The first `rows` belong to `peaks`.
+    `peaks` [texts] are the feature's largest activations in the texts of the first `rows`.
     """
     answered = [
         (one, peak) for one, peak in zip(rows, peaks, strict=False) if one.answer is not None

@@ -33,7 +33,8 @@ SHORT_REPLY_TOKENS = 128
 
 @dataclass(frozen=True)
 class JudgeAnswer:
-    """The judge's answer on one item, or the kind of failure."""
+    """The judge's answer on one item that a scorer asks about, such as a window, or the kind of
+    failure."""
 
     answer: float | None
     probability: float | None = None
@@ -74,7 +75,8 @@ def make_judge_request(
     temperature: float = 0.0,
     draw: int = 0,
 ) -> ChatRequest:
-    """Return one request of a scorer to the judge."""
+    """Return a scorer's request to the judge, with the prompt, the JSON schema of the reply, the
+    purpose for the call log and the number of candidates with log probabilities."""
     return ChatRequest(
         (ChatMessage("user", prompt),),
         schema=schema,

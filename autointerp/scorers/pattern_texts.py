@@ -78,8 +78,8 @@ def drop_special_token(example: TextWindow) -> tuple[str, ...]:
 
 
 def find_insertion_points(tokens: Sequence[str]) -> list[int]:
-    """Return the places in a window where a word or sign begins, so that no pattern is inserted
-    within a word."""
+    """Return the indices of a window's tokens before which a pattern's phrase can be inserted:
+    those that do not continue a word, or the end if there are none."""
     return [i for i in range(1, len(tokens)) if not tokens[i][:1].isalnum()] or [len(tokens)]
 
 

@@ -44,8 +44,8 @@ def load_score_prompt(name: str) -> PromptTemplate:
 
 
 def escape_text(text: str) -> str:
-    """Return a text as the inside of a JSON string for a prompt, on one line, with marks
-    escaped."""
+    """Return a text as the inside of a JSON string for a prompt, on one line, with characters
+    escaped that mark tokens in prompts, such as « and »."""
     if text.isprintable() and not ESCAPED_CHARS & set(text):
         return text
     return "".join(

@@ -47,8 +47,8 @@ MeasureSurprisal = Callable[[Sequence[str], Sequence[str]], Awaitable[np.ndarray
 
 @dataclass(frozen=True)
 class ScorerTools:
-    """Tools that scorers may use in addition to a feature's windows; the scorer's table entry says
-    which it needs."""
+    """Tools that scorers may use in addition to a feature's windows: the judge, a text embedder,
+    the feature's model, token counts. The scorer's table entry says which it needs."""
 
     judge: str = PATTERN_JUDGE
     ask: Asker | None = None
@@ -67,7 +67,8 @@ class ScorerTools:
 
 @dataclass(frozen=True)
 class JudgedItem:
-    """A judge's answer on one item that a scorer asks about, with the truth."""
+    """One item that a scorer asks the judge about (a window, a written text, a pair): the judge's
+    answer and the truth."""
 
     sequence: int
     start: int
@@ -88,7 +89,8 @@ class JudgedItem:
 
 @dataclass(frozen=True)
 class LabelScore:
-    """Score of one label on one feature by one scorer."""
+    """Score of one label on one feature by one scorer: the headline estimate, its parts, and the
+    judged items."""
 
     scorer: str
     measure: str

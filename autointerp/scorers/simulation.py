@@ -166,8 +166,9 @@ async def simulate_with_model(
 
 
 def read_simulation(reply: Reply | RequestFailure, scale: ScaleName) -> SimulatedWindow:
-    """Return the simulated number of each token on the scale of the run, as a share of 10; a
-    failure where a reply does not allow that scale."""
+    """Return the simulated activation of each token in a reply, from 0 to 1: the numbers 0 … 10 as
+    written or their expected values, by the scale of the run, divided by 10; a failure where a
+    reply does not allow that scale."""
     if isinstance(reply, RequestFailure):
         return SimulatedWindow(None, failed=reply.kind)
     simulated = reply.parsed["activations"]

@@ -34,7 +34,8 @@ PROBE_PROMPT = "score_simulation_scale.md"
 
 
 class SimulationScale:
-    """Scale of simulated activations of a run, shared by all its features and labels. Used on one
+    """Scale of simulated activations: whether numbers 0 … 10 are read as written or as expected
+    values by their probabilities. It is shared by all features and labels of a run. Used on one
     event loop."""
 
     def __init__(
@@ -71,7 +72,8 @@ class SimulationScale:
 
 
 async def choose_scale(ask: Asker, reply: Reply) -> tuple[ScaleName, str]:
-    """Return the scale that a simulation reply allows for the whole run, and the reason."""
+    """Return the scale (numbers as written, or their expected values) that a simulation reply
+    allows for the whole run, and the reason."""
     if reply.logprobs is None:
         return NUMBERS, "the server gives no log probabilities"
     numbers = reply.parsed["activations"]
