@@ -15,7 +15,8 @@ from feature_store.removal_effects import RemovalEffect
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Text as an engine's model reads it: token ids, and which of them count."""
+    """Text as an engine's model reads it: token ids, and which of them count (BOS and other special
+    tokens do not)."""
 
     token_ids: list[int]
     """Token ids of the text that an engine reads, with BOS in front if the dictionaries were

@@ -22,7 +22,9 @@ from backend.steering.matched_controls import MATCHING_FACTORS, largest_column_f
 
 @dataclass(frozen=True)
 class ControlSets:
-    """Sets of matched control features to ablate for comparison."""
+    """Sets of control features to ablate for comparison with an ablation: random active features
+    that match the ablated ones in activity on the prompts.
+    """
 
     sets: tuple[tuple[ModelPart, ...], ...]
     factor: float
@@ -30,7 +32,9 @@ class ControlSets:
 
     @property
     def note(self) -> str:
-        """Sentence that describes the control sets for a page."""
+        """Sentence for the page that says how many sets of control features were ablated, and how
+        closely they match the ablated features.
+        """
         return (
             f"{len(self.sets)} sets of random active features of the same dictionaries, within "
             f"{self.factor:g}× in tokens and in ‖Δh‖ on these prompts"

@@ -72,8 +72,8 @@ class RankedEffect:
 
 @dataclass(frozen=True, eq=False)
 class EstimatedBlock:
-    """Estimated effects of every dictionary on one block of prompts; `first` is the number of the
-    block's first prompt.
+    """Estimated effects of ablating the features and error terms of every dictionary on one block
+    of prompts; `first` is the number of the block's first prompt.
     """
 
     first: int
@@ -136,7 +136,9 @@ def _estimate_blocks(
     method: Any,
     tick: AblationProgress | None,
 ) -> Iterator[EstimatedBlock]:
-    """Yield the estimated effects for each block of prompts."""
+    """Yield, for each block of prompts that fits one pass, the estimated effects of ablating every
+    feature and error term of the ranked dictionaries.
+    """
     engine, targeted = baseline.engine, baseline.targeted
     copies = INTEGRATION_STEPS if request.method == "integrated" else 2
     parts = list(targeted.batches(engine.lm.d_vocab, copies))
@@ -230,7 +232,9 @@ def _measure_strongest(
     ranked: Sequence[RankedEffect],
     tick: AblationProgress | None,
 ) -> list[RankedEffect]:
-    """Measure the effect of the first ranking rows, each by an ablation of its own."""
+    """Measure the effects of the first rows of the ranking, those with the largest estimates, each
+    by an exact ablation of its own, and return these rows.
+    """
     top = list(ranked[: min(max(request.exact, 0), MAX_RANKED_ROWS)])
     before = len(blocks) * len(request.dictionaries)
 
@@ -250,8 +254,8 @@ def _measure_strongest(
 
 @torch.no_grad()
 def _measure_part(baseline: RankingBaseline, part: ModelPart) -> tuple[float, float | None]:
-    """Return the mean measured effect of one ranked part, ablated at all tokens, and the mean share
-    of the vocabulary that moves.
+    """Return the mean measured effect of ablating one ranked part at all tokens, in nats, and the
+    mean share of the vocabulary whose logits it moves.
     """
     effects, spreads = [], []
     for _, batch in baseline.targeted.batches(baseline.engine.lm.d_vocab):
@@ -304,7 +308,9 @@ def _measure_nodes(
 def _number_nodes(
     block: EstimatedBlock, one: EffectEstimates
 ) -> Mapping[tuple[str, int | None, int | None, int | None], int]:
-    """Return the number of each node of the ranking by (dictionary, prompt, position, feature)."""
+    """Return a table from (dictionary, prompt, position, feature) to the index of that node, an
+    active feature at one token, among a block's estimated effects.
+    """
     active, name = one.reading.active, one.reading.dictionary.name
     columns = (active.row.tolist(), active.position.tolist(), active.feature.tolist())
     return {
@@ -333,5 +339,5 @@ def _summarize_dictionary(blocks: Sequence[EstimatedBlock], i: int, name: str) -
 
 
 def finite_or_none(value: Tensor) -> float | None:
-    """Return a measured effect of the ranking as a float, or None if it is NaN."""
+    """Return a measured figure of the effect ranking as a float, or None if it is NaN."""
     return None if bool(value.isnan()) else float(value)

@@ -14,7 +14,7 @@ NEGLIGIBLE_SHARE = 0.01
 
 
 def estimate_agreement(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Return how well estimated effects agree with measured ones.
+    """Return how well the estimated effects of ablations agree with the measured ones.
 
     `pairs` holds (estimated, measured) effects. The result has Spearman's and Pearson's
     correlation, the slope of measured on estimated effects and the share of equal signs (`signs`),

@@ -23,7 +23,9 @@ PART_FORMS = (
 
 @dataclass(frozen=True, order=True)
 class ModelPart:
-    """One part of the model that can be ablated; its text is one of PART_FORMS."""
+    """One part of the model that can be ablated: a feature, a whole dictionary, its error term, an
+    attention head, or a layer's MLP or attention. Its text has one of PART_FORMS.
+    """
 
     kind: PartKind
     dictionary: str = ""

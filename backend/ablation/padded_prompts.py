@@ -16,7 +16,9 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class PaddedPrompts:
-    """A padded batch of prompts. Padding is on the right, where causal attention cannot see it."""
+    """Tokenized prompts as one padded batch for ablations, with masks of real and counted tokens.
+    Padding is on the right, where causal attention cannot see it.
+    """
 
     tokens: Int[Tensor, "batch pos"]
     real: Bool[Tensor, "batch pos"]
@@ -40,7 +42,9 @@ class PaddedPrompts:
         return len(self.tokens)
 
     def rows(self, chosen: slice) -> "PaddedPrompts":
-        """Return the prompts of a slice of rows, with the same padding."""
+        """Return the padded batch of some of the prompts, a slice of its rows, with the same
+        padding.
+        """
         return PaddedPrompts(
             *(t[chosen] for t in (self.tokens, self.real, self.counted, self.last))
         )

@@ -170,7 +170,9 @@ def _replace_parts(
     counted: Tensor,
     read: Mapping[str, Tensor],
 ) -> ActivationEdit:
-    """Return the edit that replaces all parts written at one hook point."""
+    """Return the edit that replaces the values of all ablated parts that are written at one hook
+    point.
+    """
 
     def change(h: Tensor) -> Tensor:
         total = torch.zeros_like(h)

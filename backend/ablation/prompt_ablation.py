@@ -31,7 +31,9 @@ AblationProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class AblatedBlock:
-    """One block of prompts, run with all parts ablated together."""
+    """One block of prompts, run clean and with all parts of an ablation request ablated
+    together.
+    """
 
     targeted: TargetedPrompts
     outcome: AblationOutcome
@@ -39,7 +41,9 @@ class AblatedBlock:
 
     @property
     def values(self) -> tuple[Tensor, Tensor]:
-        """The target, clean and ablated, in nats, [batch] each."""
+        """Target of each prompt of the block (log probability of the answer, or logit difference),
+        clean and ablated, in nats, [batch] each.
+        """
         return self.targeted.target(self.outcome.clean), self.targeted.target(self.outcome.ablated)
 
     def losses(self) -> tuple[Tensor, Tensor]:
@@ -54,7 +58,9 @@ class AblatedBlock:
         return found[0], found[1]
 
     def alone(self, part: ModelPart) -> Float[Tensor, "batch"]:
-        """Return the target of each prompt with only one part ablated."""
+        """Return the target of each prompt of the block, in nats [batch], when only this one part
+        is ablated.
+        """
         return self.targeted.target(self.ablation.ablated_logits([part], self.outcome.prompts))
 
 
@@ -64,7 +70,9 @@ def prepare_ablations(
     request: AblationRequest,
     means: FeatureMeans | None,
 ) -> Iterator[tuple[slice, TargetedPrompts, AblatedForward]]:
-    """Yield blocks of prompts that fit one forward pass, each with the ablation to run on it."""
+    """Yield the prompts of an ablation request in blocks that fit one forward pass: the rows of
+    each block, its prompts, and the ablation to run on it.
+    """
     everyone = set_last_positions(targeted.prompts) if request.how in ("mean", "resample") else None
     if request.how == "mean" and everyone:
         # Means are over counted tokens, even if parts are replaced at all positions.
@@ -99,8 +107,8 @@ def ablate_blocks(
 
 
 def set_last_positions(prompts: PaddedPrompts) -> PaddedPrompts:
-    """Return the prompts with `last` set to each prompt's real last token, wherever its target is
-    read.
+    """Return padded prompts of an ablation with `last` set to each prompt's last real token,
+    whichever position its target is read at.
     """
     return PaddedPrompts(prompts.tokens, prompts.real, prompts.counted, prompts.real.sum(-1) - 1)
 
@@ -195,7 +203,8 @@ def describe_prompts(block: AblatedBlock) -> list[dict[str, Any]]:
 
 
 def most_moved_tokens(block: AblatedBlock, row: int, at: int) -> list[tuple[int, float, float]]:
-    """Return the tokens whose next-token probability changes most at a position of a prompt.
+    """Return the tokens whose next-token probability an ablation changes most at one position of a
+    prompt.
 
     At the target's position, the target's own tokens come first.
     """
@@ -232,8 +241,8 @@ def average_over_prompts(sides: Sequence[dict[str, Any]]) -> dict[str, float | N
 
 
 def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Return the mean over prompts of an ablation's figures that are not None; None if there are
-    none.
+    """Return the mean over an ablation's prompts of those figures that are not None; None if all
+    are.
     """
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -26,7 +26,8 @@ MAX_ROWS_PER_PASS = 64
 
 @dataclass(frozen=True, eq=False)
 class TargetedPrompts:
-    """A padded batch of prompts with the target of each; `prompts.last` is the position of the
+    """A padded batch of prompts with the target to measure on each: the log probability of an
+    answer token, or its logit difference to a wrong answer. `prompts.last` is the position of the
     target.
     """
 
@@ -39,12 +40,12 @@ class TargetedPrompts:
         return len(self.prompts)
 
     def rows(self, chosen: slice) -> "TargetedPrompts":
-        """Return the prompts and targets of a slice of rows, with the same padding."""
+        """Return the prompts and targets of a slice of the batch's rows, with the same padding."""
         partners = None if self.partners is None else self.partners.rows(chosen)
         return TargetedPrompts(self.prompts.rows(chosen), self.target.rows(chosen), partners)
 
     def batches(self, vocab: int, copies: int = 1) -> Iterator[tuple[slice, "TargetedPrompts"]]:
-        """Yield batches of prompts and targets that fit one forward pass, with their rows.
+        """Yield (rows, prompts with targets) in batches that fit one forward pass.
 
         The same prompts are always split in the same way.
         """
@@ -91,7 +92,9 @@ def prepare_prompts(
 
 
 def _number_errors(number: int, what, *given):
-    """Call `what(*given)`; an InputError gets the prompt's number in front."""
+    """Call `what(*given)` for one prompt, and put the prompt's number in front of the message of an
+    InputError.
+    """
     try:
         return what(*given)
     except InputError as bad:
@@ -99,7 +102,7 @@ def _number_errors(number: int, what, *given):
 
 
 def _tokenize_case(engine: LocalEngine, case: PromptCase) -> TokenizedText:
-    """Tokenize the prompt of a case, or take over its token ids, before its target is resolved."""
+    """Tokenize the prompt of a case, or use the token ids that the case gives instead."""
     if not case.tokens:
         return engine.read(case.prompt)
     if max(case.tokens) >= engine.lm.n_nameable:
@@ -108,7 +111,11 @@ def _tokenize_case(engine: LocalEngine, case: PromptCase) -> TokenizedText:
 
 
 def _target_position(number: int, case: PromptCase, text: TokenizedText) -> int:
-    """Return the position whose next token is the target of a prompt."""
+    """Return the position in a prompt at which its target is read: the next token after it is the
+    answer. By default it is the prompt's last token.
+
+    InputError for a position that the prompt does not have.
+    """
     last = len(text.token_ids) - 1
     if case.at is not None and case.at > last:
         raise InputError(f"Prompt {number} has positions 0 to {last}, not {case.at}.")
@@ -166,8 +173,10 @@ def _answer_tokens(
 def _single_token(
     engine: LocalEngine, case: PromptCase, text: TokenizedText, end: int, answer: str
 ) -> int:
-    """Return the single token id of a target: an answer or wrong answer as it follows its
-    prompt.
+    """Return the token id of the answer, or wrong answer, that a prompt's target compares,
+    tokenized as it follows the prompt.
+
+    InputError for an answer of several tokens.
     """
     if case.tokens or case.at is not None:
         return engine.find_target_token(text, end, answer)

@@ -33,7 +33,9 @@ MAX_NODES = 1 << 22
 
 @dataclass(frozen=True)
 class RankingBaseline:
-    """The baseline that replaces a model part on all prompts of an effect ranking."""
+    """Baseline of an effect ranking: the values that replace an ablated feature or error term on
+    each prompt (zero, a mean, or the values on another prompt).
+    """
 
     engine: LocalEngine
     how: AblationKind
@@ -65,8 +67,8 @@ class RankingBaseline:
         return cls(engine, how, laid, means)
 
     def forward_pass(self, batch: TargetedPrompts) -> AblatedForward:
-        """Return the forward pass that measures effects against this baseline on one block of
-        prompts.
+        """Return the ablated forward pass that measures effects exactly, with parts replaced by
+        this baseline, on one block of prompts.
         """
         lm, dictionaries = self.engine.lm, self.engine.dictionaries
         if self.how == "mean":
@@ -78,8 +80,8 @@ class RankingBaseline:
     def node_baseline(
         self, reading: DictionaryActivations, batch: TargetedPrompts, *, everywhere: bool
     ) -> tuple[DictionaryActivations, AttributionBaseline]:
-        """Return the dictionary's activations with every node that changes, and the baseline value
-        of each.
+        """Return the activations of a dictionary on a block of prompts, with a node (one feature at
+        one token) for each that the baseline changes, and the baseline value of every node.
 
         With `everywhere`, features are replaced at all tokens, including those where they are
         silent. Raises InputError if a feature's mean is unknown or if there are too many nodes.
@@ -128,8 +130,9 @@ class RankingBaseline:
 def join_nodes(
     reading: DictionaryActivations, other: DictionaryActivations
 ) -> tuple[DictionaryActivations, Float[Tensor, "n"]]:
-    """Return the union of the nodes of a reading and of its baseline, with the reading's values,
-    and the baseline value of each node.
+    """Join the nodes (features active at one token) of the ranked prompts with those of the prompts
+    that give the baseline: return all of them with their activations on the ranked prompts, and the
+    activation of each on the baseline's prompts; 0 where silent.
     """
     size = (reading.h.shape[1], reading.dictionary.d_sae)
     keys = [node_keys(one.active, size) for one in (reading, other)]
@@ -146,8 +149,9 @@ def join_nodes(
 
 
 def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
-    """Add a node with value 0 for every feature that is active anywhere, at every counted token
-    where it is silent, since a mean baseline changes it there too.
+    """Add, to a dictionary's activations on ranked prompts, a node with value 0 at every counted
+    token where a feature is silent that is active anywhere else, since a mean baseline changes it
+    there too.
 
     Raises InputError if that makes more than MAX_NODES nodes.
     """
@@ -165,8 +169,8 @@ def add_silent_nodes(reading: DictionaryActivations) -> DictionaryActivations:
 
 
 def node_keys(active: ActiveFeatures, size: Sequence[int]) -> Tensor:
-    """Return one integer key for each (row, position, feature) node, in the order of nodes, by
-    which the nodes of prompts and baseline are joined.
+    """Return one integer for each node (row, position, feature), by which the nodes of ranked
+    prompts and of their baseline are matched; it grows with the order of nodes.
 
     `size` is (positions, d_sae). Inverse of `split_node_keys`.
     """
@@ -175,8 +179,8 @@ def node_keys(active: ActiveFeatures, size: Sequence[int]) -> Tensor:
 
 
 def split_node_keys(keys: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return row, position and feature of the joined nodes from their keys. Inverse of
-    `node_keys`.
+    """Return row, position and feature of each node from its key, an integer that `node_keys` has
+    made.
     """
     positions, d_sae = size
     at = keys // d_sae

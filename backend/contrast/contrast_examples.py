@@ -49,8 +49,8 @@ CONTRAST_EXAMPLES = {
 
 
 def draw_sentences(task: str, answers: list[str], mark: str | None = None) -> list[str]:
-    """Draw TEXTS_PER_SIDE different example sentences of a demo task that contain one of the
-    answers; deterministic.
+    """Draw TEXTS_PER_SIDE different sentences for one side of a contrast example, from those of a
+    demo task that contain one of the answers; deterministic.
     """
     rng, found = random.Random(0), {}
     while len(found) < TEXTS_PER_SIDE:

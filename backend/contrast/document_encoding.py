@@ -26,7 +26,9 @@ MAX_DOCUMENT_TOKENS = 1_024
 
 @dataclass(frozen=True)
 class DocumentTokens:
-    """Token ids of a document, and the positions that are encoded."""
+    """Token ids of one document of a contrast, and the positions at which dictionaries encode
+    it.
+    """
 
     ids: list[int]
     at: int | None
@@ -37,8 +39,8 @@ class DocumentTokens:
 
 @dataclass(frozen=True)
 class DocumentEncodings:
-    """Strongest activations of features and hook coordinates on every document; rows are
-    documents.
+    """Strongest activations of the dictionaries' features, and largest coordinates of the hook
+    points that they read, on every document of a contrast; rows are documents.
     """
 
     features: dict[str, StrongestActivations]

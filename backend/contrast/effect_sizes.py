@@ -13,7 +13,9 @@ from feature_store.statistics.proportion_intervals import newcombe_interval
 
 @dataclass(frozen=True)
 class EffectSizes:
-    """Effect sizes of m features; each array has shape [m]."""
+    """Effect sizes of m features: how their activations on the documents of side a differ from
+    those on side b. Each array has shape [m].
+    """
 
     fires_a: np.ndarray
     """Number of documents on side a on which the feature fires (|activation| > 0)."""
@@ -39,8 +41,8 @@ class EffectSizes:
 def compute_effect_sizes(
     tile: Float32[np.ndarray, "n m"], on_a: Bool[np.ndarray, "n"]
 ) -> EffectSizes:
-    """Compute all effect sizes of the features in a matrix [documents, features]; `on_a` marks the
-    documents of side a.
+    """Compute the effect sizes of m features from their strongest activations in a matrix
+    [documents, m]; `on_a` marks the documents of side a.
     """
     n_a, n_b = int(on_a.sum()), int((~on_a).sum())
     a, b = tile[on_a].astype(np.float64), tile[~on_a].astype(np.float64)

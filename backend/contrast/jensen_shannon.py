@@ -20,7 +20,8 @@ TOP_UNITS = 10
 
 @dataclass(frozen=True)
 class GroupSeparation:
-    """Jensen–Shannon distances of m units between the groups, from 0 (same distribution) to 1 (no
+    """How well each of m units (features, or coordinates of a hook point) separates groups of
+    documents: Jensen–Shannon distances between the groups, from 0 (same distribution) to 1 (no
     common bin).
     """
 
@@ -31,12 +32,14 @@ class GroupSeparation:
     """
 
     def best(self) -> tuple[float, float]:
-        """Return the largest Jensen–Shannon distance, and its mean over shuffled labels."""
+        """Return the largest Jensen–Shannon distance of any unit, and what it is on average when
+        the group labels are shuffled.
+        """
         return self._of(lambda x: x.max(axis=-1))
 
     def top(self) -> tuple[float, float]:
-        """Return the mean of the TOP_UNITS largest Jensen–Shannon distances, and its mean over
-        shuffled labels.
+        """Return the mean of the TOP_UNITS largest Jensen–Shannon distances, and what it is on
+        average when the group labels are shuffled.
         """
         return self._of(lambda x: np.sort(x, axis=-1)[..., -TOP_UNITS:].mean(axis=-1))
 

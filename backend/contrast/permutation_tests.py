@@ -31,7 +31,9 @@ RELABELLINGS_PER_CHUNK = 1_000
 
 @dataclass(frozen=True)
 class PermutationResult:
-    """Two-sided p-values of permutation tests, and the number of relabellings of each."""
+    """Result of permutation tests of m features: their two-sided p-values, and the number of
+    relabellings of the documents that each is taken from.
+    """
 
     p: Float[np.ndarray, "m"]
     relabellings: Int[np.ndarray, "m"]

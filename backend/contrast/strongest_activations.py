@@ -60,7 +60,9 @@ class StrongestActivations:
         return dense
 
     def of(self, feature: int) -> Float32[np.ndarray, "documents"]:
-        """Return one feature's strongest activation on every document."""
+        """Return one feature's strongest activation on every document, [documents]; 0 where it is
+        silent.
+        """
         return self.tile(np.array([feature]))[:, 0]
 
 

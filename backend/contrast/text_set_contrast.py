@@ -77,7 +77,9 @@ class TextSetContrast:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """Number of documents on side a and on side b of the contrast."""
+        """Number of documents on side a of the contrast (the first set of texts) and on side b (all
+        others).
+        """
         n_a = int(self.on_a.sum())
         return n_a, len(self.documents) - n_a
 

@@ -33,7 +33,8 @@ class TextPiece:
 
 @dataclass(frozen=True)
 class CountedMasks:
-    """Masks of a batch's counted tokens. Losses count where activations are edited, since the
+    """Masks of one batch of the reconstruction check: its counted tokens, and the positions whose
+    next-token loss is scored. These are the counted ones, where activations are replaced: the
     prediction at BOS never changes."""
 
     counted: Int[Tensor, "n"]
@@ -60,8 +61,8 @@ class PieceBatch:
     _masks: dict[frozenset[int], CountedMasks] = field(default_factory=dict)
 
     def masks(self, uncounted: frozenset[int]) -> CountedMasks:
-        """Return the batch's masks when these token ids are not counted; computed once, without
-        waiting for the device."""
+        """Return the batch's masks for a dictionary that does not count these token ids; computed
+        once for each set of ids, without waiting for the device."""
         if uncounted not in self._masks:
             mask = mark_counted_positions(self.tokens, self.real, uncounted)
             scored = mask[:, :-1] & self.real[:, 1:]

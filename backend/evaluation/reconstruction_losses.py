@@ -26,7 +26,8 @@ fewer, over pieces."""
 
 
 class SummedLosses:
-    """Next-token losses of one kind of run (clean, spliced, ablated), summed by piece."""
+    """Next-token losses in one kind of run of the reconstruction check (clean, spliced or ablated),
+    summed over each piece of text."""
 
     def __init__(self) -> None:
         self._sums: list[float] = []
@@ -36,8 +37,8 @@ class SummedLosses:
     def add(
         self, losses: Float[Tensor, "batch pos-1"], masks: CountedMasks, documents: Sequence[int]
     ) -> None:
-        """Add the losses of a batch at its scored positions. All kinds of run must add batches in
-        the same order."""
+        """Add the losses of a batch of text pieces at its scored positions. All kinds of run must
+        add batches in the same order."""
         scored = losses.double().where(masks.scored, losses.new_zeros(()).double())
         self._sums += scored.sum(1).tolist()
         self._counts += masks.n_scored
@@ -50,7 +51,7 @@ class SummedLosses:
 
     @property
     def n_pieces(self) -> int:
-        """Number of pieces whose losses were added so far."""
+        """Number of text pieces whose losses were added so far."""
         return len(self._sums)
 
     def mean(self) -> float:
@@ -58,8 +59,8 @@ class SummedLosses:
         return math.fsum(self._sums) / self.n
 
     def difference(self, clean: "SummedLosses") -> tuple[float, float | None]:
-        """Return the mean loss difference to the clean run per token, and half the width of its 95
-        % interval.
+        """Return the mean difference of the loss per token to that of the clean run (ΔCE for the
+        spliced run), and half the width of its 95 % interval.
 
         It is taken over the pieces that both runs have. The interval is that of a ratio of sums
         with documents (pieces, where there are fewer than ten documents) as sampling units. The
@@ -97,8 +98,8 @@ def is_difference_precise(losses: SummedLosses, clean: SummedLosses) -> bool:
 
 
 def is_recovery_precise(ablated: SummedLosses, spliced: SummedLosses, clean: SummedLosses) -> bool:
-    """Return whether the losses under ablation are known well enough for the recovered share to be
-    known to 0.01.
+    """Return whether the losses under zero or mean ablation are known well enough for the share of
+    loss that the reconstruction recovers to be known to 0.01.
 
     The recovery is 1 - ΔCE/damage: an error of the damage counts ΔCE/damage² of itself.
     """

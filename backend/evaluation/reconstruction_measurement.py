@@ -48,7 +48,8 @@ measured in groups."""
 
 @dataclass(frozen=True)
 class ReconstructionCheckProgress:
-    """Progress of the reconstruction measurement of some dictionaries, in passes of a batch."""
+    """Progress of a reconstruction measurement: the number of forward passes of one batch done, and
+    the most that may be needed."""
 
     done: int
     total: int
@@ -56,7 +57,8 @@ class ReconstructionCheckProgress:
 
 @dataclass
 class CleanPassSums:
-    """Sums over the clean pass for one dictionary, from which its reconstruction is measured."""
+    """Sums over the activations and reconstructions of one dictionary in the clean pass, which give
+    its explained variance, L0 and share of dead features."""
 
     total: Float[Tensor, "d_out"]
     """Sum of the activations y in float64, like `squares`; all sums are on the model's device and
@@ -159,7 +161,8 @@ class ReconstructionMeasurement:
                 yield from self._measure(one, readings.pop(one.name))
 
     def _step(self) -> ReconstructionCheckProgress:
-        """Count one more pass of a batch; the total is the most passes that may be needed."""
+        """Count one more forward pass of a batch, and return the progress of the reconstruction
+        measurement."""
         self._done += 1
         return ReconstructionCheckProgress(self._done, self._total)
 
@@ -193,8 +196,8 @@ class ReconstructionMeasurement:
         return None if None in starts else min(start for start in starts if start is not None)
 
     def _wants_losses(self, number: int) -> bool:
-        """Return whether the clean losses of a batch are needed, which costs a whole forward
-        pass."""
+        """Return whether the clean next-token losses of this batch are needed, which costs a whole
+        forward pass; measuring reconstruction alone does not."""
         read = sum(len(batch.documents) for batch in self._batches[:number])
         return read < MIN_PIECES or not all(map(is_exact_by_construction, self.dictionaries))
 
@@ -276,8 +279,9 @@ class ReconstructionMeasurement:
         clean: SummedLosses,
         spliced: SummedLosses | None = None,
     ) -> Iterator[ReconstructionCheckProgress]:
-        """Replace the activations at the dictionary's write sites by `replacements` in each batch,
-        until the interval is narrow enough.
+        """Run the model on each batch with the activations at the dictionary's write sites replaced
+        by `replacements`, and add the next-token losses to `losses`, until the confidence interval
+        of the loss difference is narrow enough.
 
         With `spliced`, the losses of the reconstruction, the run is an ablation that gives the
         scale of the recovery.
@@ -305,7 +309,8 @@ class ReconstructionMeasurement:
         return losses
 
     def _targets(self, dictionary: Dictionary) -> np.ndarray:
-        """Return the next tokens whose clean loss is counted, for the unigram loss."""
+        """Return the token ids predicted where the clean loss is counted, from which the unigram
+        loss is computed."""
         batches = self._batches[: len(self._clean)]
         return np.concatenate([self._masks(batch, dictionary).targets for batch in batches])
 
@@ -341,8 +346,8 @@ def add_batch_to_sums(
     y: Float[Tensor, "batch pos d_out"],
     positions: Int[Tensor, "n"],
 ) -> None:
-    """Add a batch's activations and reconstruction at the counted positions (flat indices `at`) to
-    the clean pass's sums."""
+    """Add the activations and reconstructions of one batch, at its counted `positions` (flat
+    indices), to the sums of a dictionary's clean pass."""
     reconstructions = []
     for f, reconstruction in reconstruct_positions(dictionary, x, positions):
         reading.n_nonzero += torch.count_nonzero(f)
@@ -363,8 +368,8 @@ def add_batch_to_sums(
 def reconstruct_positions(
     dictionary: Dictionary, x: Float[Tensor, "batch pos d_in"], positions: Int[Tensor, "n"]
 ) -> Iterator[tuple[Float[Tensor, "n d_sae"], Float[Tensor, "n d_out"]]]:
-    """Compute dense activations [n, d_sae] and reconstructions [n, d_out] at the flat positions
-    `at`, some rows at a time."""
+    """Yield the dictionary's dense activations [n, d_sae] and reconstructions [n, d_out] at the
+    flat `positions` of a batch, some rows at a time."""
     if dictionary.needs_sequence:
         f = dictionary.encode(x)
         yield f.flatten(0, 1)[positions], dictionary.decode(f, x).flatten(0, 1)[positions]
@@ -377,8 +382,9 @@ def reconstruct_positions(
 def make_splice_edits(
     lm: LanguageModel, dictionary: Dictionary, new: Tensor, positions: Int[Tensor, "n"]
 ) -> dict[str, ActivationEdit]:
-    """Make the edits by hook point that splice `new` ([n, d_out] or [d_out]) into a batch at the
-    dictionary's write sites and the flat `positions`, and change no others."""
+    """Make the edits, by hook point, that replace the activations at the dictionary's write sites
+    by `new` ([n, d_out] or [d_out], a reconstruction or an ablation) at the flat `positions` of a
+    batch and nowhere else."""
     return {
         site.hook: _make_splice_edit(lm, dictionary, site.hook, new[..., site.columns], positions)
         for site in dictionary.writes

@@ -50,8 +50,8 @@ def head_norm_shares(lm: LanguageModel, w: Float[Tensor, "width"]) -> Float[Tens
 def linearise_preactivation(
     lm: LanguageModel, dictionary: Dictionary, feature: int
 ) -> tuple[Float[Tensor, "d_in"], Float[Tensor, ""]]:
-    """Return (g, b) with pre-activation = g · raw activation + b: encoder, scale and offsets of an
-    attention feature combined.
+    """Return (g, b) such that an attention feature's pre-activation is g · z + b for the raw
+    activation z at hook_z: encoder, scale and offsets combined.
 
     Raise InputError where the pre-activation is not linear in the activation.
     """

@@ -66,7 +66,8 @@ def feature_direction(
 def decoder_rows_in_space(
     lm: LanguageModel, dictionary: Dictionary, rows: Float[Tensor, "n d_out"]
 ) -> tuple[str, Float[Tensor, "n width"]]:
-    """Return the space in which cosines of decoder rows are taken, and the rows in that space.
+    """Return the name of the space in which the cosines of a dictionary's decoder rows are taken,
+    and the rows in that space: the residual stream where possible, else the hook points written.
 
     Rows of several write sites are compared side by side, with rows of the same sites only.
     """
@@ -78,7 +79,8 @@ def decoder_rows_in_space(
 
 
 def joint_space(lm: LanguageModel, hooks: Sequence[str]) -> str:
-    """Return the name of the space of directions concatenated over these hook points."""
+    """Return the name of the space of decoder or encoder directions concatenated over these hook
+    points, in which cosines are taken."""
     return " + ".join(map(lm.canonical, hooks))
 
 

@@ -25,8 +25,8 @@ def compute_removal_delta(
     x: Float[Tensor, "pos d_in"],
     at: Bool[Tensor, "pos"],
 ) -> Float[Tensor, "pos d_out"]:
-    """Compute the edit Δh [pos, d_out] of setting a feature to zero at the positions `at`; zero
-    elsewhere.
+    """Compute the change Δh [pos, d_out] of the activations when a feature is set to zero at the
+    positions `at`; zero elsewhere.
 
     x [pos, d_in] is processed as the dictionary expects.
     """
@@ -55,8 +55,8 @@ def compute_removal_logits(
     tokens: Int[Tensor, "pos"],
     counted: Bool[Tensor, "pos"],
 ) -> Float[Tensor, "2 pos vocab"]:
-    """Compute the logits [2, pos, vocab] of the clean text and with the feature removed at counted
-    positions, in one pass."""
+    """Compute logits [2, pos, vocab] of a text in one pass of two rows: the clean model, and the
+    model with one feature removed at counted positions."""
     check_single_sites([dictionary], "Effects of removing a feature")
     change: dict[str, Tensor] = {}
 

@@ -55,7 +55,9 @@ def lens_of_decoder_rows(
 def _read_out(
     lm: LanguageModel, direction: Float[Tensor, "n d_model"] | None
 ) -> Float[Tensor, "n vocab"] | None:
-    """Return the logit lens of residual-stream directions: centred logits at norm scale 1."""
+    """Return the logit lens [n, n_vocab] of directions in the residual stream: logits through the
+    gain of the final norm and the unembedding, with norm scale 1, minus their mean over the
+    vocabulary."""
     gain = final_norm_gain(lm)
     if direction is None or gain is None:
         return None

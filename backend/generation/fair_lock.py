@@ -14,7 +14,9 @@ from backend.model.language_model import LanguageModel
 
 
 class FairLock:
-    """A lock that is handed over in the order of requests."""
+    """Lock that threads get in the order in which they ask for it, so that several texts are
+    generated with one model in turn.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -23,7 +25,9 @@ class FairLock:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold the lock for the duration of the context, after all threads that asked earlier."""
+        """Hold the fair lock until the `with` block ends, after all threads that asked for it
+        earlier.
+        """
         mine = None
         with self._guard:
             if self._taken:

@@ -17,7 +17,9 @@ from backend.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class NextTokenProbabilities:
-    """Next-token probabilities before temperature and penalties."""
+    """Most likely next tokens after a text, with their probabilities in the clean model and under a
+    steering request's edits, before temperature and penalties.
+    """
 
     rows: list[tuple[int, float, float]]
     """(token id, probability in the clean model, probability under the edits), ordered by the
@@ -36,7 +38,7 @@ def predict_next_tokens(
     n: int,
 ) -> NextTokenProbabilities:
     """Return the `n` most likely next tokens after `tokens` (the prompt and the text generated so
-    far), in one forward pass.
+    far), in the clean model and under the steering request's edits.
 
     Raises InputError for a text that the model cannot read.
     """

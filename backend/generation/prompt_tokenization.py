@@ -15,7 +15,9 @@ from feature_store.errors import InputError
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """The token ids of a prompt."""
+    """Token ids of a prompt, plain text or chat, and for a chat the role of the speaker at each
+    token.
+    """
 
     tokens: tuple[int, ...]
     roles: tuple[str | None, ...] = ()

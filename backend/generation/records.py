@@ -73,8 +73,8 @@ class GenerationRow:
 
 @dataclass(frozen=True)
 class PositionReading:
-    """Record of the measurements at one position that a row's model has read: activations and size
-    of the edit.
+    """Record of what is measured at one token position of one generated row: activations of the
+    watched features, and the relative size of the edits.
     """
 
     watched: Mapping[FeatureId, float]
@@ -93,7 +93,9 @@ class PositionReading:
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """First record of a token stream: the prompt as it was read. Lists run over its tokens."""
+    """First record of a token stream: the prompt's tokens, their texts and the measurements at each
+    of them. Lists run over the tokens.
+    """
 
     tokens: list[int]
     pieces: list[str]
@@ -106,7 +108,9 @@ class PromptRecord:
 
 @dataclass(frozen=True)
 class TokenRecord:
-    """Record of one token of one row, yielded as soon as it is sampled."""
+    """Record of one generated token of one row (one of the texts of a token stream), yielded as
+    soon as it is sampled.
+    """
 
     row: str
     index: int

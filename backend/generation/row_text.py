@@ -11,8 +11,8 @@ from backend.interventions.token_text import TokenTextDecoder
 
 
 class RowDecoder:
-    """Decodes one row's tokens into text; text that may be the beginning of a stop string is held
-    back.
+    """Decodes the generated tokens of one row into text; text that may be the beginning of a stop
+    string is held back.
     """
 
     def __init__(self, tokenizer: Any, prompt: Sequence[int], stops: Collection[str]) -> None:
@@ -29,7 +29,7 @@ class RowDecoder:
         return self._split_at_stop(self._held + self._pieces.add(token))
 
     def flush(self) -> str:
-        """Return the text that was held back, once no more tokens come."""
+        """Return the row's text that was held back, for when no more tokens come."""
         piece = self._split_at_stop(self._held + self._pieces.flush())
         held, self._held = ("" if self.stopped else self._held), ""
         self.text += held
@@ -57,7 +57,9 @@ class RowDecoder:
 
 @dataclass
 class RowState:
-    """State of one row during generation: its tokens, text and measurements."""
+    """State of one row, a text being generated: its tokens, its decoded text, why it ended, and the
+    measurements so far.
+    """
 
     decoder: RowDecoder
     tokens: list[int] = field(default_factory=list)
@@ -70,7 +72,8 @@ class RowState:
     def append_token(
         self, token: int, sampling: SamplingSettings, ends: Collection[int], room: int
     ) -> str:
-        """Append a token, return the text that it adds, and set the reason if it is the last.
+        """Append a generated token to the row, return the text that it adds, and set the end reason
+        if it is the last.
 
         `room` is the number of tokens that the model's context can take after this one.
         """

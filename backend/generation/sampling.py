@@ -72,8 +72,8 @@ class TokenSampler:
         return torch.where(self._seen.to(scores.device), less, scores)
 
     def _keep_top(self, scores: Tensor) -> Tensor:
-        """Restrict sampling to top-k, and then to top-p of the rest, by setting the other tokens'
-        logits to −∞.
+        """Restrict the tokens to sample from to the top k, and then to the top p of the rest, by
+        setting the other tokens' logits to −∞.
         """
         k, p = self._sampling.top_k, self._sampling.top_p
         if 0 < k < scores.shape[-1]:

@@ -54,7 +54,7 @@ MAX_ROWS = 256
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What the token stream measures in addition to the text."""
+    """Options of a token stream: what is measured in addition to the generated text."""
 
     watch: tuple[FeatureId, ...] = ()
     """Features whose activations are read at every token."""
@@ -111,8 +111,8 @@ def _check_rows(rows: Sequence[GenerationRow], extras: StreamOptions) -> None:
 
 
 class _TokenStream:
-    """The state of one stream of tokens: the batch, its rows and their measurements; used by one
-    thread.
+    """State of one token stream: the batch with its edited forward pass, the rows (texts) being
+    generated, and their measurements; used by one thread.
     """
 
     def __init__(
@@ -165,8 +165,8 @@ class _TokenStream:
     def _forward(
         self, tokens: Sequence[Sequence[int]]
     ) -> tuple[Float[Tensor, "row vocab"], list[list[PositionReading]]]:
-        """Run the model on new tokens; return the logits after the last token, and the measurements
-        at each token by row.
+        """Run the edited model on the next tokens of all rows; return the logits after the last
+        token [row, vocab], and the measurements at each token, by row.
         """
         with torch.inference_mode():
             with self.fair_lock.turn():
@@ -255,8 +255,8 @@ class _TokenStream:
         return ids, given
 
     def _tops(self, logprobs: Tensor) -> list[tuple[tuple[int, float, float | None], ...]]:
-        """Return each row's most likely tokens as (id, probability, probability in the clean
-        twin).
+        """Return each row's most likely next tokens as (token id, probability, probability in the
+        clean model on the same text, or None).
         """
         rows, twins = len(self.rows), self.plan.twins
         nameable = logprobs[:rows, : self.plan.lm.n_nameable]
@@ -272,7 +272,9 @@ class _TokenStream:
         return found
 
     def _note_last(self, reads: list[list[PositionReading]], index: int) -> None:
-        """Store the measurements at each row's last token."""
+        """Store, for each row whose newest token has just been read by the model, the measurements
+        at that token.
+        """
         for state, read in zip(self.row_states, reads, strict=True):
             if len(state.tokens) == index + 1:
                 state.last = read[-1]

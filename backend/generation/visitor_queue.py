@@ -50,8 +50,8 @@ class GenerationLimits:
 
 @dataclass(eq=False)
 class QueueTicket:
-    """One visitor's place in the queue. Pass it to `stream_tokens` as its `stop`, and leave when
-    done.
+    """One visitor's place in the queue for generating text with a model. Pass its `stop` to
+    `stream_tokens`, and leave when done.
     """
 
     queue: "VisitorQueue"
@@ -89,7 +89,9 @@ class QueueTicket:
 
 
 class VisitorQueue:
-    """The queue of visitors of one model."""
+    """Queue of the visitors who want to generate text with one model: the first few are served at
+    the same time, the others wait in order of arrival.
+    """
 
     def __init__(
         self, limits: GenerationLimits | None = None, clock: Callable[[], float] = time.monotonic
