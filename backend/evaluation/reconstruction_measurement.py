@@ -196,8 +196,9 @@ class ReconstructionMeasurement:
         return None if None in starts else min(start for start in starts if start is not None)
 
     def _wants_losses(self, number: int) -> bool:
-        """Return whether the clean next-token losses of this batch are needed, which costs a whole
-        forward pass; measuring reconstruction alone does not."""
+        """Return whether the clean next-token losses of this batch are needed, which cost a whole
+        forward pass: after the first MIN_PIECES pieces only if a dictionary's reconstruction is
+        spliced."""
         read = sum(len(batch.documents) for batch in self._batches[:number])
         return read < MIN_PIECES or not all(map(is_exact_by_construction, self.dictionaries))
 

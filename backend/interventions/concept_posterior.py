@@ -20,8 +20,8 @@ classes share one."""
 def fit_concept_posteriors(
     f: Float[Tensor, "n k"], concept: Bool[Tensor, "n"]
 ) -> tuple[ConceptPosterior, ...]:
-    """Fit the concept posteriors of k features from the activations [n k] of n tokens, of which
-    some bear the concept.
+    """Fit, for each of k features, the posterior probability of a concept given the feature's
+    activation, from activations [n, k] on n tokens; `concept` marks the tokens that bear it.
 
     Fit on the training half of the documents and evaluate on the other half. InputError when one of
     the classes is empty.
@@ -36,8 +36,8 @@ def fit_concept_posteriors(
 
 
 def _fit_one_feature(inside: Tensor, outside: Tensor) -> ConceptPosterior:
-    """Fit one feature's posterior from its activations on tokens with the concept and
-    without it."""
+    """Fit one feature's concept posterior from its activations on tokens with the concept
+    (`inside`) and without it (`outside`)."""
     both = torch.cat([inside, outside])
     shared = _moments(both, (0.0, 1.0))
     mean_in, sd_in = _moments(inside, shared)
@@ -54,13 +54,14 @@ def _fit_one_feature(inside: Tensor, outside: Tensor) -> ConceptPosterior:
 
 
 def _firing_rate(f: Tensor) -> float:
-    """Return the smoothed share of tokens on which the feature fires, never 0 or 1."""
+    """Return the share of tokens on which a feature fires, for its concept posterior; smoothed, so
+    that it is never 0 or 1."""
     return (float((f != 0).sum()) + 0.5) / (len(f) + 1)
 
 
 def _moments(f: Tensor, otherwise: tuple[float, float]) -> tuple[float, float]:
-    """Return the mean and standard deviation of the non-zero activations, or `otherwise` where
-    there are too few."""
+    """Return the mean and standard deviation of a feature's non-zero activations, for its concept
+    posterior; `otherwise` where it fires on too few tokens."""
     fired = f[f != 0]
     if len(fired) < LEAST_FIRING or float(fired.std()) == 0:
         return otherwise

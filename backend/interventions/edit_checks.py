@@ -108,7 +108,8 @@ def check_feature(
 
 
 def _check_basis(edit: Edit, mode: EditMode) -> None:
-    """Check that an edit brings the reference values that its mode needs, one per feature."""
+    """Check that an edit brings the reference values that its mode needs (such as maxima or means),
+    one per feature."""
     if not mode.basis:
         return
     basis, n = edit.basis, len(edit.features)

@@ -21,8 +21,8 @@ LOOK_BACK = 1_000
 
 @dataclass
 class RowTokens:
-    """The tokens of one row so far, with what edit conditions need of them; grows during
-    generation."""
+    """Tokens of one row (text) of an edited batch so far, with the chat roles and decoded text that
+    edit conditions are checked against; grows during generation."""
 
     tokenizer: Any
     n_prompt: int
@@ -35,8 +35,8 @@ class RowTokens:
     _pieces: TokenTextDecoder | None = None
 
     def extend(self, tokens: Sequence[int], *, decode: bool) -> None:
-        """Append tokens to the row whose mask is computed, and their text where `decode` asks for
-        it."""
+        """Append tokens to the row whose edit mask is computed, and their decoded text where
+        `decode` asks for it."""
         self.tokens.extend(tokens)
         if not decode:
             return
@@ -104,7 +104,8 @@ def compile_pattern(pattern: str) -> "regex.Pattern[str]":
 
 
 def _match_tokens(pattern: str, line: RowTokens, start: int) -> list[bool]:
-    """Return for each token from `start` on whether a match of the pattern touches its text.
+    """Return, for each token of a row from `start` on, whether a match of the edit condition's
+    regular expression touches the token's text.
 
     The whole prompt is known. A generated token is judged by the text up to its own end, since
     later text cannot change what has been computed.

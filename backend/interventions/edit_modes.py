@@ -20,8 +20,8 @@ Tensor = Any
 
 @dataclass(frozen=True)
 class EditMode:
-    """Edit mode such as `add` or `clamp`: formula, help text and function. The arguments of
-    `change` depend on its kind.
+    """Edit mode such as `add` or `clamp`: formula, help text, and the function that computes how an
+    edit changes activations or the stream. The arguments of `change` depend on the mode's kind.
 
     shift: (strength [n 1], basis [k]) -> difference of the activations [n k]; code: (f [n k],
     strength [n 1], basis) -> difference of the activations [n k]; direction: (h [n d], directions
@@ -48,49 +48,58 @@ class EditMode:
 
     @property
     def takes_vector(self) -> bool:
-        """Whether the mode works along any direction, without a dictionary that reads
-        activations."""
+        """Whether the edit mode works along any direction (a steering vector), without a dictionary
+        that reads activations."""
         return self.kind == "direction" or (self.kind == "shift" and not self.basis)
 
 
 def _add(s: Tensor, basis: Tensor) -> Tensor:
-    """Return the activation difference of `add`: the strength."""
+    """Return the change of a feature's activation in edit mode `add`: the strength s, whatever the
+    activation is."""
     return s
 
 
 def _add_max(s: Tensor, maxima: Tensor) -> Tensor:
-    """Return the activation difference of `add_max`: the strength times each feature's maximum."""
+    """Return the change of a feature's activation in edit mode `add_max`: the strength s times the
+    largest activation of the feature in the harvest."""
     return s * maxima
 
 
 def _clamp(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
-    """Return the activation difference of `clamp`, which sets f to the strength."""
+    """Return the change of a feature's activation f in edit mode `clamp`, which sets it to the
+    strength: s − f."""
     return s - f
 
 
 def _multiply(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
-    """Return the activation difference of `multiply`, which scales f by the strength."""
+    """Return the change of a feature's activation f in edit mode `multiply`, which scales it by the
+    strength: (s − 1) · f."""
     return (s - 1) * f
 
 
 def _zero(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
-    """Return the activation difference of `zero`, which removes a share of f."""
+    """Return the change of a feature's activation f in edit mode `zero`, which removes the share s
+    of it: −s · f."""
     return -s * f
 
 
 def _towards(f: Tensor, s: Tensor, target: Tensor) -> Tensor:
-    """Return the activation difference of `mean` and `resample`, which move f towards a target."""
+    """Return the change of a feature's activation f in the edit modes `mean` and `resample`, which
+    move it the share s of the way to a target (its mean, or its activation in another prompt): s ·
+    (target − f)."""
     return s * (target - f)
 
 
 def _swap(f: Tensor, s: Tensor, basis: Tensor) -> Tensor:
-    """Return the activation difference of `swap`, which exchanges two features' activations."""
+    """Return the change of two features' activations in edit mode `swap`, which moves each the
+    share s of the way to the other's."""
     return s * (f.flip(-1) - f)
 
 
 def _attenuate(f: Tensor, s: Tensor, densities: Tensor) -> Tensor:
-    """Return the activation difference of `attenuate`: -s · f · P(concept | f), with firing rate ×
-    normal density per class; `densities` is [k 7]."""
+    """Return the change of a feature's activation f in edit mode `attenuate`: −s · f · P(concept |
+    f), where each class, with and without the concept, has a firing rate × a normal density.
+    `densities` [k 7] are the fields of ConceptPosterior."""
     prior, *classes = densities.unbind(-1)
     inside, outside = classes[:3], classes[3:]
     odds = _log_density(f, *inside) - _log_density(f, *outside) + prior.log() - (1 - prior).log()
@@ -98,49 +107,52 @@ def _attenuate(f: Tensor, s: Tensor, densities: Tensor) -> Tensor:
 
 
 def _log_density(f: Tensor, rate: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
-    """Return the log of firing rate × normal density at f, without the constant."""
+    """Return the logarithm of firing rate × normal density at the activation f, without the
+    constant, for one class of `attenuate`."""
     return rate.log() - sd.log() - ((f - mean) / sd).pow(2) / 2
 
 
 def _unit(v: Tensor) -> Tensor:
-    """Return vectors divided by their norms."""
+    """Return the directions of an edit scaled to length 1."""
     return v / v.norm(dim=-1, keepdim=True)
 
 
 def _along(h: Tensor, u: Tensor) -> Tensor:
-    """Return the component of h along the unit vector u, [n 1]."""
+    """Return the component of the stream h along an edit's unit direction u, [n 1]."""
     return (h * u).sum(-1, keepdim=True)
 
 
 def _rescale(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
-    """Return the stream difference of `orthogonal`, which rescales the component along the
-    direction."""
+    """Return the change of the stream in edit mode `orthogonal`, which multiplies the stream's
+    component along the direction by the strength."""
     u = _unit(d)
     return ((s - 1) * _along(h, u) * u).sum(0)
 
 
 def _cap(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
-    """Return the stream difference of `cap`, which limits the component along the direction."""
+    """Return the change of the stream in edit mode `cap`, which limits the stream's component along
+    the direction to the strength."""
     u = _unit(d)
     found = _along(h, u)
     return ((found.minimum(s) - found) * u).sum(0)
 
 
 def _norm_relative(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
-    """Return the stream difference of `norm_relative`, in proportion to each token's norm."""
+    """Return the change of the stream in edit mode `norm_relative`: along the direction, as long as
+    the strength times the norm of the stream at each token."""
     return (s * h.norm(dim=-1, keepdim=True) * _unit(d)).sum(0)
 
 
 def _redirect(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
-    """Return the stream difference of `redirect`, which turns the component along one direction
-    into another."""
+    """Return the change of the stream in edit mode `redirect`, which turns its component along the
+    first feature's direction into the second's."""
     u = _unit(d)
     return s * _along(h, u[0]) * (u[1] - u[0])
 
 
 def _sparse_shift(h: Tensor, d: Tensor, s: Tensor, percent: float) -> Tensor:
-    """Return the stream difference of `sparse_shift`: the largest components of the
-    direction only."""
+    """Return the change of the stream in edit mode `sparse_shift`: the strength times the
+    direction, of which only the given percentage of largest components is kept."""
     n = max(1, round(d.shape[-1] * percent / 100))
     least = d.abs().topk(n, dim=-1).values[..., -1:]
     return (s * d * (d.abs() >= least)).sum(0).expand_as(h)

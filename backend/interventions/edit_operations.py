@@ -26,8 +26,8 @@ from feature_store.records import FeatureId
 
 @dataclass(frozen=True, eq=False)
 class EditOperation:
-    """Compiled edits that are alike apart from strength, condition and schedule, one for each of
-    `rows`."""
+    """Compiled edit that acts on one or more rows (texts) of a batch at one hook point: one edit
+    for each of `rows`, all alike apart from strength, condition and schedule."""
 
     edits: tuple[Edit, ...]
     rows: tuple[int, ...]
@@ -47,12 +47,14 @@ class EditOperation:
 
     @property
     def clean(self) -> bool:
-        """Whether the operation reads the clean model's activations."""
+        """Whether the edits compute their change from the clean model's activations, instead of
+        those of the edited model."""
         return self.edits[0].read == "clean"
 
     @property
     def reads_ahead(self) -> bool:
-        """Whether the operation needs a clean forward pass of its own before the edited one.
+        """Whether the edits need activations from a clean forward pass of their own before the
+        edited one.
 
         A dictionary with several read sites may read a hook point after one that it writes, so the
         clean activations of all of them must be known in advance.
@@ -61,13 +63,14 @@ class EditOperation:
 
     @property
     def by_slot(self) -> bool:
-        """Whether the operation's reference values differ by position."""
+        """Whether the edits' reference values differ by token position (mode `resample`: the
+        activation at the same position of another prompt)."""
         return bool(self.edits[0].basis.slots)
 
     @cached_property
     def index(self) -> slice | Tensor:
-        """Rows of the batch on which the operation acts, as an index; a slice where they are
-        neighbours, which copies nothing."""
+        """Index of the rows of the batch on which the edits act; a slice where they are neighbours,
+        which copies nothing."""
         first, last = self.rows[0], self.rows[-1]
         if self.rows == tuple(range(first, last + 1)):
             return slice(first, last + 1)
@@ -75,21 +78,23 @@ class EditOperation:
 
     @cached_property
     def fixed(self) -> Float[Tensor, "row 1 d_out"] | None:
-        """The stream difference itself where it is the same for every token; None otherwise."""
+        """Change of the stream by the edits where it is the same at every token, [row 1 d_out];
+        None where it depends on activations."""
         if self.mode.kind != "shift" or self.reads:
             return None
         return self._codes(None, 1, 0) @ self.directions
 
     @cached_property
     def fixed_length(self) -> Float[Tensor, "row 1"] | None:
-        """Norm of the operation's constant stream difference `fixed`, for each row."""
+        """Norm, for each row, of the change of the stream that is the same at every token
+        (`fixed`); None without one."""
         return None if self.fixed is None else vector_norm(self.fixed, dim=-1)
 
     def difference(
         self, h: Float[Tensor, "row pos d_out"], x: Tensor | None, n: int, start: int
     ) -> Float[Tensor, "row #pos d_out"]:
-        """Return what the operation adds to h at `n` positions from `start` on, before masks; [row
-        1 d_out] where it is the same at every position.
+        """Return the change that the edits add to the stream h at `n` positions from `start` on,
+        before masks, [row pos d_out]; [row 1 d_out] where it is the same at every position.
 
         `x` is what the dictionary reads there, [row pos d_in], longer at the front where the
         dictionary needs the whole sequence.
@@ -106,15 +111,15 @@ class EditOperation:
         return scale * (self._codes(x, n, start) @ self.directions)
 
     def gate_mask(self, gate_x: Tensor, n: int) -> Float[Tensor, "row pos 1"]:
-        """Return a mask that is 1 where the gate feature's activation exceeds its threshold, else
-        0."""
+        """Return a mask of the last `n` positions for edits with a gate: 1 where the gate feature's
+        activation exceeds its threshold, else 0."""
         assert self.gate is not None
         found = self.gate.activations(gate_x)[:, -n:] > self.edits[0].where.threshold
         return found.to(self.directions.dtype)
 
     def _codes(self, x: Tensor | None, n: int, start: int) -> Float[Tensor, "row pos k"]:
-        """Return the difference that the operation makes to the features' activations,
-        [row pos k]."""
+        """Return by how much the edits change the activations of their features at `n` positions
+        from `start` on, [row pos k]."""
         if self.mode.kind == "shift":
             change = self.mode.change(self.strength, self.basis)
             return change.expand(-1, -1, len(self.directions))
@@ -133,8 +138,8 @@ class EditOperation:
 def compile_operations(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], rows: Sequence[Sequence[Edit]]
 ) -> list[EditOperation]:
-    """Return the operations of all rows' edits, with edits that differ only in strength, condition
-    and schedule joined into one."""
+    """Compile the edits of all rows of a batch into operations; edits that differ only in strength,
+    condition and schedule share one."""
     groups: dict[tuple[Edit, int], list[tuple[int, Edit]]] = {}
     for row, edits in enumerate(rows):
         counts: dict[Edit, int] = {}
@@ -150,8 +155,8 @@ def compile_operations(
 
 
 def _without_strength(edit: Edit) -> Edit:
-    """Return an edit without strength, condition and schedule: masks are made row by row, and only
-    its gate stays."""
+    """Return an edit with neutral strength, condition and schedule (only its gate stays), to find
+    edits that can share an operation: masks are made row by row."""
     gate = EditCondition(gate=edit.where.gate, threshold=edit.where.threshold)
     return replace(edit, strength=0.0, where=gate, when=EditSchedule())
 
@@ -169,7 +174,8 @@ def _compile_operation(
     members: list[tuple[int, Edit]],
     site: HookSite,
 ) -> EditOperation:
-    """Compile edits of several rows that are alike into one operation at one write site."""
+    """Compile edits that are alike, from several rows of a batch, into one operation that acts at
+    one write site."""
     edit = members[0][1]
     mode = MODES[edit.mode]
     named = _name_features(lm, dictionaries, edit.features) if edit.features else None
@@ -201,7 +207,8 @@ def _compile_operation(
 def _name_features(
     lm: LanguageModel, dictionaries: Mapping[str, Dictionary], features: Sequence[FeatureId]
 ) -> NamedFeatures:
-    """Return some features of one dictionary for reading."""
+    """Return edited or gate features of one dictionary, such that their activations can be read
+    without encoding all features."""
     ids = torch.tensor([feature.index for feature in features], device=lm.placement.device)
     return NamedFeatures(dictionaries[features[0].dictionary], ids)
 
@@ -217,7 +224,8 @@ def _edit_directions(lm: LanguageModel, edit: Edit, named: NamedFeatures | None)
 
 
 def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
-    """Return an edit's reference values as a tensor."""
+    """Return the reference values that an edit's mode needs besides the strength (such as maxima,
+    means, or activations by position) as a tensor; None without any."""
     basis = edit.basis
     if basis.posterior:
         return like.new_tensor([astuple(one) for one in basis.posterior])
@@ -228,7 +236,8 @@ def _basis_tensor(edit: Edit, like: Tensor) -> Tensor | None:
 
 
 def _check_size(operation: EditOperation) -> None:
-    """Raise InputError where a finite strength would overflow the stream."""
+    """Raise InputError where the strength of an edit is so large that its change would overflow the
+    number type of the stream."""
     worst = max((edit.strength for edit in operation.edits), key=abs)
     reach = abs(worst) * float(vector_norm(operation.directions, dim=-1).amax())
     if operation.mode.basis == "max" and operation.basis is not None:

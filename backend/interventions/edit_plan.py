@@ -25,8 +25,8 @@ ENTERS = re.compile(r"blocks\.(\d+)\.hook_in")
 
 @dataclass(frozen=True, eq=False)
 class EditPlan:
-    """Plan of an edited batch: the operations on each row and their hook points; immutable, so
-    threads can share it."""
+    """Plan of a batch of texts (rows) to run under edits: each row's edits compiled to operations,
+    their hook points, watched features, and frozen layers; immutable, so threads can share it."""
 
     lm: LanguageModel
     dictionaries: Mapping[str, Dictionary]
@@ -43,7 +43,8 @@ class EditPlan:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows of the batch, clean twins included."""
+        """Number of rows of the edited batch, clean twins (the same texts without edits)
+        included."""
         return len(self.rows) + len(self.twins)
 
     @property
@@ -54,12 +55,13 @@ class EditPlan:
 
     @property
     def decodes(self) -> bool:
-        """Whether an edit's condition needs the decoded text."""
+        """Whether the condition of any edit in the plan has a pattern, so that tokens must be
+        decoded to text."""
         return any(edit.where.pattern is not None for edits in self.rows for edit in edits)
 
     def uncounted(self, operation: EditOperation) -> frozenset[int]:
-        """Return the special tokens at which an operation does not act by default, BOS
-        among them."""
+        """Return the ids of special tokens, BOS among them, at which a compiled edit does not act
+        by default."""
         metadata = {} if operation.named is None else operation.named.dictionary.metadata
         return uncounted_token_ids(self.lm.bos, self.lm.special_ids, metadata)
 
@@ -73,8 +75,8 @@ def compile_edits(
     freeze: FrozenLayers | None = None,
     guard: bool = False,
 ) -> EditPlan:
-    """Check the edits of all rows and compile them into a plan. `guard` gives every edited row a
-    clean twin.
+    """Check the edits of all rows of a batch and compile them into a plan. `guard` gives every
+    edited row a clean twin, the same text without edits.
 
     InputError for impossible edits: see `edit_checks`.
     """
@@ -113,8 +115,8 @@ def compile_edits(
 
 
 def canonical_point(lm: LanguageModel, hook: str) -> str:
-    """Return the canonical hook point. The stream that enters a block counts as the stream that
-    left the block before.
+    """Return the canonical hook point at which an edit plan reads or edits `hook`. The stream that
+    enters a block counts as the stream that left the block before.
 
     Otherwise edits before and after that border would not see the same stream.
     """
@@ -126,8 +128,8 @@ def canonical_point(lm: LanguageModel, hook: str) -> str:
 
 
 def stream_exit_point(hook: str) -> str | None:
-    """Return the hook point where a change at `hook_resid_mid` must be added again; None for other
-    hook points.
+    """Return the hook point where the change that an edit makes at `hook_resid_mid` must be added
+    again; None for other hook points.
 
     TransformerLens' point of that name is only the input of the MLP branch, and the residual stream
     itself bypasses it.
@@ -166,7 +168,7 @@ BLOCK_NORMS = ("ln1", "ln1_post", "ln2", "ln2_post")
 
 
 def _layer_range(chosen: tuple[int, int] | None) -> range:
-    """Return the chosen layers as a range; empty for None."""
+    """Return the layers to freeze, given as (first, last), as a range; empty for None."""
     return range(0) if chosen is None else range(chosen[0], chosen[1] + 1)
 
 

@@ -31,7 +31,8 @@ from feature_store.errors import InputError
 
 @dataclass
 class _HookPointPlan:
-    """Everything that happens at one hook point during an edited forward pass."""
+    """Everything that an edited forward pass does at one hook point: set frozen values, add changes
+    carried from an earlier point, store the activation for dictionaries, and edit it."""
 
     before: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
     carried: list[str] = field(default_factory=list)
@@ -46,7 +47,8 @@ class _HookPointPlan:
 
 @dataclass
 class EditedForward:
-    """Successive edited forward passes of one batch under one plan, for a single thread."""
+    """Successive forward passes of one batch of texts under an edit plan, with a cache of keys and
+    values; for a single thread."""
 
     plan: EditPlan
     n_prompt: int
@@ -82,11 +84,12 @@ class EditedForward:
         """Position of the first token of the next edited forward pass."""
 
     def forward(self, tokens: Sequence[Sequence[int]], *, last: bool) -> Tensor:
-        """Return the logits [row pos vocab] of every row, clean twins after the rows that are
-        shown.
+        """Run the next tokens of all rows under the plan's edits and return the logits [row pos
+        vocab]: first the rows that are shown, then their clean twins.
 
-        `tokens` are the next tokens of each shown row, equally many for all. InputError for an edit
-        that depends on something that the model computes later.
+        `tokens` are the next tokens of each shown row, equally many for all; with `last` only the
+        last position's logits are returned. InputError for an edit that depends on something that
+        the model computes later.
         """
         self._clear(len(tokens[0]))
         self._masks = self._masked(tokens)
@@ -100,8 +103,8 @@ class EditedForward:
 
     @property
     def shift(self) -> dict[str, Float[Tensor, "row pos"]]:
-        """Relative change of the stream, ‖Δh‖/‖h‖ by edited hook point in the last forward pass,
-        without clean twins."""
+        """Relative change of the stream by the edits, ‖Δh‖/‖h‖, by edited hook point [row pos] in
+        the last forward pass; without clean twins."""
         found = {}
         for hook, parts in self._shift.items():
             rows = len(self.plan.rows)
@@ -123,15 +126,16 @@ class EditedForward:
         return torch.cat(columns, -1)
 
     def _clear(self, n: int) -> None:
-        """Reset what is recorded during one forward pass of `n` new tokens."""
+        """Reset what the edited forward pass records (activations read, changes carried on,
+        relative changes) for a pass of `n` new tokens."""
         self._n = n
         self._seen: dict[str, Tensor] = {}
         self._carried: dict[str, Tensor] = {}
         self._shift = {}
 
     def _sorted_by_point(self) -> dict[str, _HookPointPlan]:
-        """Return what happens at each hook point, in this order: frozen values, changes carried
-        from an earlier point, reading, edits."""
+        """Return what an edited forward pass does at each hook point, in this order: frozen values,
+        changes carried from an earlier point, reading, edits."""
         plan, lm = self.plan, self.plan.lm
         points: dict[str, _HookPointPlan] = {}
 
@@ -157,8 +161,9 @@ class EditedForward:
         return points
 
     def _masked(self, tokens: Sequence[Sequence[int]]) -> dict[int, Tensor | None]:
-        """Return the mask of each operation at the new tokens, by its index. None means full
-        strength everywhere; operations that act nowhere are missing."""
+        """Return the mask of each operation (compiled edit) at the new tokens, by the operation's
+        index in the plan. None means full strength everywhere; operations that act nowhere are
+        missing."""
         for row, line in enumerate(self._lines):
             if line is not None:
                 if not self.keep:
@@ -185,7 +190,8 @@ class EditedForward:
         return found
 
     def _apply(self, name: str, point: _HookPointPlan, h: Tensor) -> Tensor:
-        """Apply everything planned at one hook point to its activation h."""
+        """Return the activation h of one hook point after everything that the plan does there in
+        the edited forward pass."""
         for change in point.before:
             h = change(h)
         for source in dict.fromkeys(point.carried):
@@ -204,7 +210,8 @@ class EditedForward:
         return h
 
     def _with_one(self, name: str, number: int, h: Tensor) -> Tensor:
-        """Apply a single operation at a hook point: the usual case, without a sum."""
+        """Return the activation h of a hook point after a single operation (compiled edit): the
+        usual case, without a sum."""
         one = self.plan.operations[number]
         whole = len(one.rows) == len(h)
         mine = h if whole else h[one.index]
@@ -221,8 +228,8 @@ class EditedForward:
         return new
 
     def _with_several(self, name: str, numbers: Sequence[int], h: Tensor) -> Tensor:
-        """Apply several operations at a hook point: all differences are computed from the same h
-        and summed."""
+        """Return the activation h of a hook point after several operations (compiled edits), whose
+        changes are all computed from the same h and summed."""
         total = torch.zeros_like(h, dtype=self.plan.operations[numbers[0]].directions.dtype)
         mids: Tensor | None = None
         for number in numbers:
@@ -242,7 +249,8 @@ class EditedForward:
         return new
 
     def _difference(self, number: int, h: Tensor) -> Tensor:
-        """Return the masked and gated stream difference of one operation."""
+        """Return the change of the stream h by one operation (compiled edit) at the new tokens,
+        with its mask and gate applied."""
         one, mask = self.plan.operations[number], self._masks[number]
         x = self._rows_of(one, one.reads)
         if one.mode.kind == "direction" and one.named is not None:
@@ -254,14 +262,16 @@ class EditedForward:
         return added if gate_x is None else added * one.gate_mask(gate_x, self._n)
 
     def _read_ahead(self, tokens: Tensor) -> None:
-        """Run the clean model on the shown rows first, where an operation needs its activations."""
+        """Run the clean model on the shown rows before the edited forward pass and store its
+        activations, where an edit needs them in advance."""
         if self._read_first:
             keep = {name: make_recording_edit(self._ahead, name) for name in self._read_first}
             self._clean_passes.forward(tokens, keep, last=True)
 
     def _rows_of(self, one: EditOperation, hooks: tuple[str, ...]) -> Tensor | None:
-        """Return what an operation reads, of its own rows or of their clean twins; None where it
-        reads nothing."""
+        """Return the activations at `hooks` from which an operation (compiled edit) computes its
+        change or gate: those of its own rows, or of their clean twins where the edit reads the
+        clean model; None where it needs none."""
         if not hooks:
             return None
         if one.reads_ahead and hooks == one.reads:
@@ -271,8 +281,11 @@ class EditedForward:
         return self._reading(hooks, one)[rows]
 
     def _reading(self, hooks: Sequence[str], one: EditOperation | None = None) -> Tensor:
-        """Return the activations at hook points as they were read in this forward pass, side by
-        side; InputError where the model has not computed one of them yet."""
+        """Return the activations that this edited forward pass has stored at hook points, processed
+        and concatenated as a dictionary reads them.
+
+        InputError where the model has not computed one of them yet.
+        """
         found = []
         for hook in hooks:
             name = plans.canonical_point(self.plan.lm, hook)
@@ -291,8 +304,8 @@ class EditedForward:
         return self._processed(hooks, found)
 
     def _processed(self, hooks: Sequence[str], found: Sequence[Tensor]) -> Tensor:
-        """Return raw activations at hook points, processed as the dictionaries expect, side by
-        side."""
+        """Return raw activations of an edited forward pass, processed as the dictionaries expect
+        (such as with folded norms) and concatenated over the hook points."""
         processing = self.plan.processing
         if processing != NO_PROCESSING:
             pairs = zip(hooks, found, strict=True)
@@ -300,7 +313,8 @@ class EditedForward:
         return join_sites(found)
 
     def _remember(self) -> None:
-        """Keep whole sequences for dictionaries whose codes depend on earlier tokens."""
+        """Keep the activations of whole sequences from one edited forward pass to the next, for
+        dictionaries whose features' activations depend on earlier tokens."""
         used = [*self._watched]
         used += [named for one in self.plan.operations for named in (one.named, one.gate) if named]
         for one in used:
@@ -311,13 +325,15 @@ class EditedForward:
                         self._past[name] = self._seen[name]
 
     def _from_twins(self, h: Tensor) -> Tensor:
-        """Return activations in which each edited row has its clean twin's values."""
+        """Return activations in which each edited row has the values of its clean twin, for frozen
+        attention patterns and MLPs."""
         new = h.clone()
         new[list(self.plan.twins)] = h[list(self.plan.twins.values())]
         return new
 
     def _note(self, name: str, one: EditOperation, added: Tensor, h: Tensor) -> None:
-        """Record the relative change that an operation makes at a hook point."""
+        """Record the relative change of the stream, ‖Δh‖/‖h‖, that an operation (compiled edit)
+        makes at a hook point."""
         hook = self.plan.operations[self._points[name].edits[0]].writes  # one name for one point
         length = vector_norm(h, dim=-1).clamp_min(torch.finfo(h.dtype).tiny)
         size = one.fixed_length if added is one.fixed else None
@@ -326,7 +342,8 @@ class EditedForward:
 
 
 def _acts_everywhere(edit: Edit) -> bool:
-    """Return whether an edit acts with full strength at every counted token."""
+    """Return whether an edit, apart from its gate, acts with full strength at every counted
+    token."""
     return (
         replace(edit.where, gate=None, threshold=0.0) == EditCondition()
         and edit.when == EditSchedule()
@@ -334,7 +351,8 @@ def _acts_everywhere(edit: Edit) -> bool:
 
 
 def _watched_feature(plan: EditPlan, number: int) -> NamedFeatures:
-    """Return one watched feature of the plan, for reading."""
+    """Return one watched feature of the edit plan, such that its activation can be read in each
+    forward pass."""
     feature = plan.watched[number]
     ids = torch.tensor([feature.index], device=plan.lm.placement.device)
     return NamedFeatures(plan.dictionaries[feature.dictionary], ids)

@@ -17,8 +17,9 @@ TOO_STRONG = "With these edits the model's logits are not finite: choose smaller
 
 @dataclass(frozen=True)
 class EditedLogits:
-    """Logits of an edited forward pass over texts, by row of the plan; positions beyond a row's own
-    length have no meaning."""
+    """Logits of given texts under edits, with KL to the clean model, relative change of the stream,
+    and watched activations, by row of the edit plan; positions beyond a row's own length have no
+    meaning."""
 
     logits: Float[Tensor, "row pos vocab"]
     """Logits under the edits, [row pos vocab]."""
@@ -40,8 +41,8 @@ def compute_edited_logits(
     n_prompt: int | None = None,
     roles: Sequence[str | None] = (),
 ) -> EditedLogits:
-    """Run one edited forward pass over a text for each row, padded on the right where lengths
-    differ.
+    """Compute the logits of one text for each row of an edit plan, under the row's edits, in one
+    forward pass; texts are padded on the right where lengths differ.
 
     `n_prompt` is the number of prompt tokens, for edits of one part only; all tokens by default.
     InputError for empty texts and for texts beyond the model's context.
@@ -69,7 +70,8 @@ def compute_edited_logits(
 
 
 def check_text_length(plan: EditPlan, shortest: int, longest: int) -> None:
-    """Raise InputError for an empty text, and for a text beyond the model's context."""
+    """Raise InputError if a text whose edited logits are wanted is empty, or has more tokens than
+    the model's context; the lengths are those of the shortest and the longest text."""
     if shortest == 0:
         raise InputError("There is no text to read: type some.")
     if longest > plan.lm.n_ctx:

@@ -35,7 +35,9 @@ NO_CACHE = (
 
 
 def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) -> ForwardPath:
-    """Return the bare path where it has all these canonical hook points, else the bridge."""
+    """Choose the path of a plan's forward passes: the bare Hugging Face model, which is faster,
+    where it reaches all hook points read and written (canonical names), else TransformerLens'
+    bridge."""
     if all(map(lm.has_fast_forward, read | written)):
         computed = {name for name in written if name.endswith("hook_normalized")}
         if not computed:  # not part of the forward pass: such a value can only be read
@@ -45,7 +47,8 @@ def choose_forward_path(lm: LanguageModel, read: set[str], written: set[str]) ->
 
 @dataclass
 class ForwardPasses:
-    """Successive forward passes of one batch, with or without a key-value cache."""
+    """Successive forward passes of one batch on one forward path (bare model or bridge), with or
+    without a key-value cache."""
 
     lm: LanguageModel
     path: ForwardPath
@@ -62,8 +65,8 @@ class ForwardPasses:
         *,
         last: bool,
     ) -> Float[Tensor, "batch _ vocab"]:
-        """Return the logits at every position, or at the last position alone; the model's lock is
-        held meanwhile."""
+        """Run one forward pass on the chosen path with `changes` applied at hook points; return the
+        logits at every position, or at the last one alone. The model's lock is held meanwhile."""
         tokens = tokens.to(self.lm.placement.device)
         run = self._bare if self.path == "bare" else self._bridge
         return run(tokens, changes, last)
@@ -113,7 +116,8 @@ reading the configuration of each layer, which takes a tenth of a small model's 
 
 
 def _remembers_all(cache: object) -> bool:
-    """Return whether the cache that a model created for itself is transformers' plain one."""
+    """Return whether the cache that a model created for itself in a forward pass is transformers'
+    plain one, which keeps all keys and values in every layer."""
     layers = getattr(cache, "layers", ())
     return type(cache) is DynamicCache and {type(one) for one in layers} == {DynamicLayer}
 

@@ -23,7 +23,8 @@ memory flat."""
 
 @dataclass(frozen=True, eq=False)
 class NamedFeatures:
-    """k named features of one dictionary, for reading and for editing."""
+    """k named features (by index) of one dictionary, whose activations and decoder directions are
+    computed without encoding all features."""
 
     dictionary: Dictionary
     ids: Int[Tensor, "k"]
@@ -35,7 +36,8 @@ class NamedFeatures:
         return self.dictionary.W_dec[self.ids]
 
     def activations(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos k"]:
-        """Return the activations that `encode` gives for the named features only."""
+        """Return the activations [batch, pos, k] of the named features on x, equal to the
+        dictionary's `encode`."""
         one = self.dictionary
         coder = one.coder
         if isinstance(coder, AffineCoder) and isinstance(coder.rule, ThresholdRule | LinearRule):
@@ -48,7 +50,8 @@ class NamedFeatures:
         return self._by_triples(x)
 
     def scale(self, x: Float[Tensor, "batch pos d_in"]) -> Float[Tensor, "batch pos 1"] | float:
-        """Return the factor by which a token's normalisation multiplies decoder directions."""
+        """Return the factor by which the dictionary's per-token normalisation multiplies the
+        decoder directions at each token, [batch, pos, 1]; 1 without one."""
         one = self.dictionary
         if not one.per_token_norm:
             return 1.0
@@ -88,7 +91,8 @@ class NamedFeatures:
         return (mine * among).view(*x.shape[:-1], -1)
 
     def _by_triples(self, x: Tensor) -> Tensor:
-        """Return the activations from the sparse encoder's triples."""
+        """Return the named features' activations, picked from the (token, feature, value) triples
+        that the sparse encoder gives for all features."""
         token, feature, value = self.dictionary.encode_sparse(x)
         mine = feature[:, None] == self.ids[None]
         found = value.new_zeros(x.shape[:-1].numel(), len(self.ids))

@@ -15,13 +15,15 @@ from backend.model.language_model import LanguageModel
 
 @dataclass
 class FrozenNormScales:
-    """Input lengths recorded at each norm during one forward pass, to be used for frozen norms."""
+    """Lengths by which each norm (normalisation layer) divides its input in one forward pass,
+    recorded so that edited rows can use those of their clean twins (frozen norms)."""
 
     lm: LanguageModel
     _recorded: dict[str, Tensor] = field(default_factory=dict)
 
     def record(self, entry: str, h: Tensor) -> Tensor:
-        """Record the scale by which the norm at `entry` divides; h is returned unchanged."""
+        """Record the length by which the norm whose input is at hook point `entry` divides h; h is
+        returned unchanged."""
         self._recorded[entry] = self._scale(entry, h)
         return h
 

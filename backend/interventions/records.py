@@ -171,8 +171,8 @@ class FrozenLayers:
 
 
 def read_record_fields(kind: type, data: object, name: str = "") -> dict[str, Any]:
-    """Return the fields of a record given as plain data; InputError for other data and for unknown
-    fields.
+    """Return the fields of a record, such as an edit, that is given as plain data; InputError for
+    other data and for unknown fields.
 
     `name` is the record's name in the error, where the class's own name would not help.
     """

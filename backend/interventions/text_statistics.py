@@ -14,8 +14,8 @@ from feature_store.records import FeatureId
 
 
 def read_resample_basis(engine: Engine, features: Sequence[FeatureId], text: str) -> EditBasis:
-    """Return the basis of `resample` edits: the features' activations at each position of another
-    prompt, BOS first."""
+    """Return the reference values of `resample` edits: the features' activations at each position
+    of another prompt, BOS first."""
     values, _ = _read_activations(engine, features, text)
     slots = tuple(tuple(column) for column in values.T.tolist())
     return EditBasis(slots=slots, source=f"another prompt, {len(values)} tokens")
@@ -24,8 +24,9 @@ def read_resample_basis(engine: Engine, features: Sequence[FeatureId], text: str
 def fit_attenuation_basis(
     engine: Engine, features: Sequence[FeatureId], bearing: Sequence[str], others: Sequence[str]
 ) -> EditBasis:
-    """Return the basis of `attenuate` edits: firing rates and densities on counted tokens of texts
-    with a concept and texts without. InputError where one side has no texts."""
+    """Return the reference values of `attenuate` edits: the features' firing rates and activation
+    densities on counted tokens of texts with a concept and of texts without. InputError where one
+    side has no texts."""
     if not bearing or not others:
         raise InputError("Give texts with the concept and texts without it, one a line.")
     parts, marks = [], []

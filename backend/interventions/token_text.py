@@ -24,7 +24,7 @@ class TokenTextDecoder:
     transformers'."""
 
     def __init__(self, tokenizer: Any, before: Sequence[int] = ()) -> None:
-        """Start after the tokens `before`, whose own text has been emitted already."""
+        """Start the decoder after the tokens `before`, whose own text has been emitted already."""
         self._text = _find_decoder(tokenizer)
         self._ids = list(before[-CONTEXT_TOKENS:])
         self._known = self._decode(self._ids)
@@ -45,7 +45,8 @@ class TokenTextDecoder:
         return self._emit(self._decode(self._ids)) if self._waiting else ""
 
     def _emit(self, text: str) -> str:
-        """Return the new part of the decoded token text, and forget old tokens."""
+        """Return the text that the newest tokens add to what the decoder has emitted, and forget
+        old tokens."""
         new = text[len(self._known) :]
         if len(self._ids) > MOST_REMEMBERED:
             self._ids = self._ids[-CONTEXT_TOKENS:]

@@ -83,8 +83,8 @@ def normalise_without_gain(norm: nn.Module, centre: bool, h: Tensor) -> Tensor:
 def read_activations(
     model: nn.Module, tokens: Tensor, taps: Mapping[str, ModuleTap]
 ) -> dict[str, Tensor]:
-    """Run the fast forward, left as soon as every tap has been read; return each activation [batch,
-    pos, width].
+    """Run the fast forward, left as soon as every tap (hook point of a module) has been read;
+    return each activation [batch, pos, width].
 
     Taps that the pass never reaches are missing from the result. No mask is built: attention is
     causal, so that padding on the right cannot reach real tokens.

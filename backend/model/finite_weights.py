@@ -37,7 +37,8 @@ MAX_LISTED_NUMBERS = 5
 
 
 def all_finite(tensor: Tensor) -> Tensor:
-    """Return, as a boolean tensor on the same device, whether every value is finite.
+    """Return, as a boolean tensor on the same device, whether every value of a weight tensor is
+    finite (no NaN, no infinity).
 
     The host does not wait for the device. It takes one pass and no mask of the tensor's size.
     """

@@ -335,8 +335,8 @@ class LanguageModel:
         return tokens.to(self.placement.device, torch.long)
 
     def _edits(self, name: str, edit: ActivationEdit) -> list[tuple[str, ActivationEdit]]:
-        """Return the edits, by canonical hook point, that together replace the activation at
-        `name`."""
+        """Return an activation edit at the hook point `name` as edits at canonical hook points:
+        usually one; at `hook_resid_mid` a second adds the same change to the block's output."""
         self.check_hook(name)
         layer = re.fullmatch(r"(blocks\.\d+)\.hook_resid_mid", name)
         if layer is None:

@@ -27,7 +27,8 @@ TIMED_STEPS = 4
 
 
 def measure_model_speed(lm: LanguageModel) -> ModelSpeed:
-    """Measure a model's reading and writing speed in tokens per second.
+    """Measure a model's speed in tokens per second: reading (a forward pass over a text) and
+    writing (generating token by token).
 
     Ever longer texts are read until one takes ENOUGH_SECONDS, then a few tokens are written in a
     batch. A slow model is measured on a short text, so that measuring takes about a second on any

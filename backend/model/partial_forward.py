@@ -22,8 +22,8 @@ from feature_store.errors import InputError
 
 
 class PartialForward:
-    """Forward passes under edits that start at the last block whose output the edits leave
-    unchanged."""
+    """Forward passes under edits that skip the first blocks: they start from the stored output of
+    the last block that the edits leave unchanged."""
 
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm

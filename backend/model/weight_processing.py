@@ -65,8 +65,8 @@ VALUE_POINTS = re.compile(r"blocks\.(\d+)\.attn\.(o\.hook_in|v\.hook_out)")
 
 @dataclass(frozen=True)
 class WeightProcessing:
-    """Weight processing (TransformerLens' options) of the model that a dictionary was trained
-    on."""
+    """Weight processing of the model that a dictionary was trained on: which of TransformerLens'
+    options, such as fold_ln or center_unembed, were applied to its weights."""
 
     center_writing_weights: bool = False
     fold_ln: bool = False

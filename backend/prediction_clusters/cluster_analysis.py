@@ -47,7 +47,8 @@ def find_clusters(
     plan: ClusterPlan,
     tick: ClusterProgress = lambda *_: None,
 ) -> dict[str, Any]:
-    """Find clusters of well-predicted next tokens and return the analysis as plain data.
+    """Find clusters of well-predicted next tokens whose predictions rest on the same features, and
+    return the analysis as plain data.
 
     `tick` is called with (done, total, note) and may raise to stop. Raises InputError for
     dictionaries that are not in the harvest, and if too few tokens are predicted well.

@@ -6,8 +6,8 @@ from scipy.sparse import csr_matrix
 
 
 def normalize_rows(effects: csr_matrix) -> csr_matrix:
-    """Scale the rows of a sparse matrix to length 1, so that their dot products are cosines; empty
-    rows stay empty.
+    """Scale the rows of a sparse matrix (one effect vector each) to length 1, so that their dot
+    products are cosines; empty rows stay empty.
     """
     lengths = np.sqrt(np.asarray(effects.multiply(effects).sum(axis=1)).ravel())
     lengths[lengths == 0] = 1.0

@@ -27,8 +27,9 @@ HEAT_WINDOW = 32
 
 @dataclass(frozen=True)
 class EffectVectors:
-    """Effect vectors of all sampled predictions: one row each, with the columns of all dictionaries
-    side by side.
+    """Effect vectors of all sampled predictions: one row for each prediction, one column for each
+    feature of every dictionary, with the estimated effect of ablating the feature on the
+    prediction.
     """
 
     effects: csr_matrix
@@ -76,8 +77,9 @@ def compute_effect_vectors(
     kept: int,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> EffectVectors:
-    """Compute the effect vector of each sampled prediction; only the `kept` largest effects of each
-    are held in memory.
+    """Compute the effect vector of each sampled prediction: the estimated effect on its log
+    probability of ablating each feature. Only the `kept` largest effects of each are held in
+    memory.
 
     The vectors do not depend on how predictions are batched.
     """
@@ -104,8 +106,8 @@ def compute_effect_vectors(
 
 
 def batch_predictions(picks: Sequence[SampledPrediction]) -> list[list[int]]:
-    """Return batches of numbers of predictions whose prompts have similar length, for computing
-    effect vectors.
+    """Return the indices of sampled predictions in batches whose prompts have similar length, for
+    computing effect vectors.
     """
     order = sorted(range(len(picks)), key=lambda i: -picks[i].position)
     found, begin = [], 0
@@ -122,8 +124,8 @@ def _batch_effects(
     firsts: Sequence[int],
     given: PredictionPrompts,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Return, for each prompt of a batch, (columns, values) of the effects of all active features,
-    and the largest |effect| at each token.
+    """Return the effect vector of each prediction of a batch, (columns, values) of all features
+    active in its prompt, and the largest |effect| of any feature at each token.
     """
     hooks = list(dict.fromkeys(one.hook_out for one in chosen))
     by = compute_hook_gradients(engine.lm, given.tokens, hooks, given.target).gradients

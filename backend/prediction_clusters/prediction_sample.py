@@ -39,7 +39,9 @@ class SampledPrediction:
 
 @dataclass(frozen=True)
 class PredictionSample:
-    """The sampled predictions, and how many predictions were looked at."""
+    """The predictions sampled from a harvest's corpus, and how many were looked at and predicted
+    well.
+    """
 
     picks: list[SampledPrediction]
     n_candidates: int

@@ -47,8 +47,8 @@ class ProbeEvaluation:
         return pooled_activations(self.engine, laid, self.request.hook, pool, features, tick)
 
     def accuracies(self, right: np.ndarray) -> dict[str, Any]:
-        """Evaluate which test texts are right: return the accuracy over all texts, in each cell of
-        label and group, and in the worst cell.
+        """Return the probe's accuracy over all test texts, in each cell of label and group, and in
+        the worst cell; `right` says which texts it classifies correctly.
         """
         found: dict[str, Any] = {"accuracy": estimate_share(right).to_record()}
         if self.texts.grouped:
@@ -163,8 +163,8 @@ def _correct_without(
 def _changes_in_worst_cell(
     evaluation: ProbeEvaluation, before: np.ndarray, after: Mapping[str, np.ndarray]
 ) -> dict[str, Any] | None:
-    """Evaluate the change of accuracy in the cell that was worst before SHIFT; None without
-    groups.
+    """Return by how much each condition of the SHIFT evaluation changes the accuracy in the cell of
+    label and group that was worst before; None without groups.
     """
     if not evaluation.texts.grouped:
         return None

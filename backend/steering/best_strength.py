@@ -21,7 +21,8 @@ HalvedBy = Literal["prompts", "seeds"]
 
 @dataclass(frozen=True)
 class BestStrength:
-    """The strength picked on one half of a sweep's texts, and its estimates on both halves."""
+    """Steering strength picked on one half of a sweep's texts, and the estimates of the measure at
+    this strength on both halves."""
 
     strength: float
     halves: HalvedBy
@@ -63,7 +64,8 @@ def pick_best_strength(outcome: SweepOutcome, measure: str) -> BestStrength | No
 def estimate_other_half(
     outcome: SweepOutcome, picked: BestStrength, measures: Sequence[str]
 ) -> list[Estimate | None]:
-    """Estimate further measures of the best strength, on the half on which it was not picked."""
+    """Estimate further measures of the texts at the best strength, on the half of the texts on
+    which it was not picked."""
     units = sorted({_halving_unit(one, picked.halves) for one in outcome.default.heard})
     (dose,) = [one for one in outcome.doses if one.strength == picked.strength]
     half = _select_half(dose, picked.halves, set(units[::2]), inside=False)

@@ -188,7 +188,8 @@ def find_features_from_examples(
 def _measure_examples_loss(
     search: "_PushSearch", b: Float[Tensor, "n"], texts: Sequence[Sequence[int]]
 ) -> ExamplesLoss:
-    """Measure the loss of the example texts that `search` holds, without pushes and under b."""
+    """Measure the loss of the example texts that `search` holds, without pushes and with pushes of
+    the relative lengths b."""
     return ExamplesLoss(
         search.loss(torch.zeros_like(b)), search.loss(b), len(texts), sum(map(len, texts))
     )
@@ -305,8 +306,8 @@ class _PushSearch:
     def descend(
         self, b: Tensor, penalty: float, steps: int, keep_going: Callable[[int], bool]
     ) -> Float[Tensor, "n"]:
-        """Minimise loss + penalty · Σ|b| by proximal gradient descent (ISTA) from b; every step
-        lowers the objective."""
+        """Minimise the loss of the example texts + penalty · Σ|b| over the push lengths b by
+        proximal gradient descent (ISTA); every step lowers the objective."""
         if not len(b):
             return b
         rate = 0.1
@@ -329,8 +330,8 @@ class _PushSearch:
         return b
 
     def pushes(self, b: Float[Tensor, "n"], full_loss: float) -> tuple[FeaturePush, ...]:
-        """Return the pushes with the loss change of each alone and of leaving it out; `whole` is
-        the loss with all of them."""
+        """Return the pushes of lengths b with the change of the example texts' loss for each alone,
+        and for leaving it out; `full_loss` is the loss with all of them."""
         clean_loss = self.loss(torch.zeros_like(b))
         pushes = []
         for i, feature in enumerate(self.features):
@@ -364,8 +365,8 @@ class _PushSearch:
         return pushes
 
     def _loss_and_slopes(self, pushes: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
-        """Return the loss of the example texts and its gradient by what is added at each hook
-        point."""
+        """Return the loss of the example texts under pushes, and its gradient with respect to the
+        vector added at each hook point."""
         device = self.lm.placement.device
         leaves = {
             hook: pushes.get(hook, torch.zeros(self.lm.width(hook))).to(device).requires_grad_()

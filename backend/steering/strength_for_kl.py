@@ -108,7 +108,9 @@ def find_strength_for_kl(
 
 
 def _bisect_strength(kl: KlByStrength, edit: Edit, wanted: float, upwards: bool) -> None:
-    """Measure the KL at strengths that converge to the wanted KL."""
+    """Measure the KL of an edit at strengths that converge to the one whose KL is `wanted`: further
+    and further from the neutral strength, then by bisection. `kl` records what it measures.
+    """
     mode = MODES[edit.mode]
     low = mode.usual[0] if mode.neutral is None else mode.neutral
     far = mode.usual[1] if upwards else min(mode.usual[0], 2 * low - mode.usual[1])

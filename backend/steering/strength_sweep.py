@@ -88,7 +88,7 @@ class SweepRequest:
         self.sampling.check()
 
     def edits_at(self, strength: float) -> tuple[Edit, ...]:
-        """Return the edits of the sweep with the given strength."""
+        """Return all edits of the sweep, with the swept one at the given strength."""
         return (
             *self.other_edits[0],
             replace(self.edits[self.swept], strength=strength),
@@ -97,13 +97,17 @@ class SweepRequest:
 
     @property
     def other_edits(self) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
-        """The edits that keep their strength, before and after the swept one."""
+        """The sweep's edits that keep their own strength: those before and those after the swept
+        one.
+        """
         return self.edits[: self.swept], self.edits[self.swept + 1 :]
 
 
 @dataclass(frozen=True)
 class _SweepCell:
-    """One text that a sweep generates."""
+    """One text that a sweep generates: a prompt and a seed, under the edit or one of its controls
+    at one strength.
+    """
 
     group: str
     """"default", "edit", or the kind of a control."""
@@ -180,8 +184,8 @@ def max_rows_per_batch(lm: LanguageModel, n_prompt: int, max_new: int) -> int:
 def _list_cells(
     request: SweepRequest, strengths: Sequence[float], controls: Sequence[EditControls]
 ) -> Iterator[_SweepCell]:
-    """Yield all texts of a sweep. Neighbours share their control, so that a batch compiles few of
-    them.
+    """Yield a description of every text that a sweep generates. Neighbours share their control, so
+    that a batch compiles few of them.
     """
     before, after = request.other_edits
     for prompt in range(len(request.prompts)):

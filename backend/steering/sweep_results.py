@@ -36,7 +36,7 @@ SWEEP_MEASURES = {
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """One continuation of a sweep with its measures."""
+    """One text that a sweep has generated, with its measures."""
 
     prompt: int
     seed: int
@@ -76,14 +76,16 @@ class StrengthTexts:
 
 @dataclass(frozen=True)
 class ControlCurve:
-    """Means of one control of a sweep at every strength, by measure; NaN where missing."""
+    """Means of each measure at every strength of a sweep, for one control of the edit (a matched
+    feature or a random direction); NaN where missing.
+    """
 
     values: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class ControlBand:
-    """Band of the controls of a sweep: 2.5th to 97.5th percentile of n of them."""
+    """Band of a measure over the n controls of a sweep: their 2.5th to 97.5th percentile."""
 
     low: float
     high: float
@@ -92,8 +94,8 @@ class ControlBand:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """Result of a whole sweep; `strengths` are those of `doses`, in order, and so are a control
-    curve's values.
+    """Result of a whole strength sweep: measured texts by strength (`doses`, ascending), texts
+    without the edit, and control curves, whose values follow the same strengths.
     """
 
     default: StrengthTexts
@@ -119,8 +121,8 @@ class SweepOutcome:
         return [name for name in SWEEP_MEASURES if name in known]
 
     def at_equal_shift(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """Return the band of a sweep's controls for a measure at each strength, where ‖Δh‖ is equal
-        to that of the edit.
+        """Return, for each strength of the sweep, the band of a measure over the controls, which
+        change the stream by as much (‖Δh‖) as the edit does at that strength.
         """
         curves = self.controls.get(kind, ())
         return [
@@ -131,8 +133,9 @@ class SweepOutcome:
         ]
 
     def at_equal_kl(self, kind: str, measure: str) -> list[ControlBand | None]:
-        """Return the band of a sweep's controls for a measure at the KL of each strength,
-        interpolated between the strengths that were run on the same side of the neutral one.
+        """Return, for each strength of the sweep, the band of a measure over the controls at the KL
+        that the edit has there, interpolated between the strengths that were run on the same side
+        of the neutral one.
 
         A control that never reaches the KL is left out of n.
         """
