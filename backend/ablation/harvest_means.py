@@ -15,7 +15,8 @@ is no feature.
 
 
 def read_harvest_means(file: HarvestFile) -> FeatureMeans:
-    """Return a lookup of feature means E[f] in a harvest, with silent tokens counted as 0.
+    """Return a lookup of the features' mean activations E[f] in a harvest, silent tokens counted as
+    0, which replace the activations in mean ablation.
 
     The means of a dictionary are read once and kept, since a ranking asks for hundreds of them.
     """
@@ -33,7 +34,8 @@ def read_harvest_means(file: HarvestFile) -> FeatureMeans:
 
 
 def refuse_without_harvest(part: ModelPart) -> float | None:
-    """Return None for a part that is no feature.
+    """Look up a part's mean where there is no harvest: None for a part that is no feature, whose
+    mean is computed from the prompts.
 
     Raises InputError for a feature: without a harvest its mean activation is unknown.
     """

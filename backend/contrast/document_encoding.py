@@ -128,8 +128,8 @@ def tokens_up_to_mark(tokenizer, document: ContrastDocument, settings: dict[str,
 
 
 def batch_documents(texts: Sequence[DocumentTokens]) -> Iterator[np.ndarray]:
-    """Yield rows of documents of similar length, at most TOKENS_PER_PASS tokens a batch including
-    padding.
+    """Yield the indices of documents of similar length in batches, at most TOKENS_PER_PASS tokens
+    each including padding, to be encoded in one forward pass.
     """
     order = np.argsort([len(text.ids) for text in texts], kind="stable")[::-1]
     first = 0

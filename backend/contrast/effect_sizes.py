@@ -63,8 +63,8 @@ def compute_effect_sizes(
 
 
 def hedges_g(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the effect size Hedges' g, the standardized difference of means (Hedges 1981), for
-    each column.
+    """Return the effect size Hedges' g, the standardized difference of means (Hedges 1981), of side
+    a [documents, m] and side b for each of m features; NaN where it is undefined.
     """
     free = len(a) + len(b) - 2
     if free < 1:

@@ -139,8 +139,8 @@ def stream_exit_point(hook: str) -> str | None:
 
 
 def frozen_row_points(lm: LanguageModel, freeze: FrozenLayers) -> list[str]:
-    """Return the hook points where an edited row takes its clean twin's values, for frozen
-    attention patterns and MLPs.
+    """Return the hook points where an edited row takes the values of its clean twin (the same text
+    without edits), for frozen attention patterns and MLPs.
 
     With equal queries and keys, attention patterns are equal.
     """
@@ -152,8 +152,8 @@ def frozen_row_points(lm: LanguageModel, freeze: FrozenLayers) -> list[str]:
 
 
 def frozen_norm_points(lm: LanguageModel, freeze: FrozenLayers) -> dict[str, str]:
-    """Return the norms that keep their clean twin's scale, as {input hook point: output hook
-    point}."""
+    """Return the norms whose scale in an edited row is kept as in its clean twin (the same text
+    without edits), as {input hook point: output hook point}."""
     layers = list(_layer_range(freeze.norms))
     if not layers:
         return {}

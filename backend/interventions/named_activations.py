@@ -72,8 +72,8 @@ class NamedFeatures:
         return weights, coder.b_enc[self.ids], None if level is None else level[self.ids]
 
     def _by_column(self, coder: AffineCoder, x: Tensor) -> Tensor:
-        """Return the activations from the named features' encoder columns alone, for rules that
-        compare no features."""
+        """Return the named features' activations from their encoder columns alone, for activation
+        rules that treat each feature by itself (such as ReLU or JumpReLU)."""
         weights, bias, level = self._columns
         z = self.dictionary.norm.into(x.to(weights))[0]
         pre = coder.centre(z) @ weights + bias

@@ -18,7 +18,8 @@ from feature_store.null_dictionaries import SHUFFLED
 
 
 def shuffle_model(lm: LanguageModel, seed: int) -> LanguageModel:
-    """Make a shuffled copy of a language model, with a lock of its own, from a seed.
+    """Make a shuffled copy of a language model, with a lock of its own: the entries of each weight
+    tensor of its blocks are put in random order, drawn from a seed.
 
     It shares everything outside the blocks with the original, so that it costs only the blocks'
     memory; the same seed gives the same model on any machine. A tensor that blocks share is

@@ -38,8 +38,8 @@ KlByStrength = Callable[[float], float]
 
 @dataclass(frozen=True)
 class StrengthForKl:
-    """The strength found for a KL divergence; `reached` says whether the KL is within the
-    tolerance.
+    """Steering strength found for a wanted KL divergence from the unedited model; `reached` says
+    whether its KL is within the tolerance.
     """
 
     strength: float

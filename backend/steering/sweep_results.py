@@ -48,7 +48,7 @@ class MeasuredText:
 
 @dataclass(frozen=True)
 class StrengthTexts:
-    """All continuations of a sweep at one strength."""
+    """All texts that a strength sweep has generated at one strength, with their measures."""
 
     strength: float
     heard: tuple[MeasuredText, ...]

@@ -24,8 +24,8 @@ from feature_store.records import FeatureId
 
 @dataclass(frozen=True)
 class GuardMeasures:
-    """Guard measures of one continuation, averaged over its tokens; see
-    `sweep_results.SWEEP_MEASURES`.
+    """Side effects of an edit on one generated text, averaged over its tokens (KL to the clean
+    model, likelihood, change of the stream); see `sweep_results.SWEEP_MEASURES`.
     """
 
     kl: float
