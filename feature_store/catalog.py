@@ -257,3 +257,13 @@ def apply_migrations(db: duckdb.DuckDBPyConnection, path: Path) -> None:
 def utc_now() -> datetime:
     """Return the current time in UTC without a time zone, as the catalog stores it."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+@contextmanager
+def incoming_table(db: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterator[None]:
+    """Register rows to be saved as the table `incoming` of the catalog until the block ends."""
+    db.register("incoming", table)
+    try:
+        yield
+    finally:
+        db.unregister("incoming")

@@ -1,19 +1,15 @@
-"""Score storage: save explanations and their scores, as jobs produce them, in the catalog and
-read a score's details back."""
+"""Score storage: save the scores of explanations in the catalog and read a score's details back."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from feature_store.catalog import Catalog, utc_now
+from feature_store.catalog import Catalog, incoming_table, utc_now
 from feature_store.errors import InputError
 from feature_store.explanation_scores import SCORE_SCHEMA
-from feature_store.explanations import EXPLANATION_KEY
 from feature_store.records import FeatureId
 from feature_store.strict_json import dump_json, parse_json
 
@@ -21,20 +17,6 @@ NULL_LABELS = ("borrowed", "constant", "token")
 HEADLINE_COLUMNS = [name for name in SCORE_SCHEMA.names if name not in ("score", "created")]
 DETAIL_COLUMNS = ["parts", "nulls", "detail", "judged"]
 COLUMNS = ", ".join([*HEADLINE_COLUMNS, *DETAIL_COLUMNS])
-IN_FORCE = f"""
-    SELECT * FROM explanation SEMI JOIN incoming USING (dictionary, feature)
-    QUALIFY row_number() OVER (PARTITION BY {EXPLANATION_KEY} ORDER BY explanation DESC) = 1
-"""
-INSERT_EXPLANATIONS = f"""
-    INSERT INTO explanation ({EXPLANATION_KEY}, author, provenance, withdrawn, created)
-    SELECT {EXPLANATION_KEY}, author, provenance, false, ? FROM (
-        FROM incoming QUALIFY row_number() OVER (PARTITION BY {EXPLANATION_KEY} ORDER BY place) = 1
-    ) ANTI JOIN (FROM ({IN_FORCE}) WHERE NOT withdrawn) USING ({EXPLANATION_KEY}) ORDER BY place
-"""
-EXPLANATION_NUMBERS = f"""
-    SELECT now.explanation FROM incoming JOIN ({IN_FORCE}) AS now USING ({EXPLANATION_KEY}) ORDER
-    BY place
-"""
 YES_SHARES = """
     SELECT score, yes FROM (
         SELECT score, (parts->>'$.firing.value')::DOUBLE / 2
@@ -45,18 +27,6 @@ YES_SHARES = """
 EstimateJson = Mapping[str, Any]
 """JSON form of an estimate: `value`, `low`, `high` (None if there is none), `n`, `n_documents`,
 `note`."""
-
-
-@dataclass(frozen=True)
-class NewExplanation:
-    """An explanation of a feature that is to be saved."""
-
-    feature: FeatureId
-    text: str
-    explainer: str
-    model: str = ""
-    author: str = "model"
-    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,29 +60,6 @@ class ScoreDetails:
     judged: list[dict[str, Any]]
     """Judged items, each with `sequence`, `start`, `document`, `kind`, `truth`, `answer`,
     `probability`, `failed`, `weight`."""
-
-
-def save_explanations(catalog: Catalog, rows: Sequence[NewExplanation]) -> list[int]:
-    """Save explanations in one catalog transaction and return their numbers, in order.
-
-    An explanation that is already in force, with the same text, explainer and model, keeps its
-    number and so its scores.
-    """
-    if not rows:
-        return []
-    columns = {
-        "place": list(range(len(rows))),
-        "dictionary": [row.feature.dictionary for row in rows],
-        "feature": pa.array([row.feature.index for row in rows], pa.int32()),
-        **{
-            name: [getattr(row, name) for row in rows]
-            for name in ("text", "explainer", "model", "author")
-        },
-        "provenance": [encode_json(row.provenance) for row in rows],
-    }
-    with catalog.transaction() as db, incoming_table(db, pa.table(columns)):
-        db.execute(INSERT_EXPLANATIONS, [utc_now()])
-        return [number for (number,) in db.execute(EXPLANATION_NUMBERS).fetchall()]
 
 
 def save_scores(catalog: Catalog, rows: Sequence[NewScore]) -> None:
@@ -200,13 +147,3 @@ def compress_judgements(judged: Sequence[Mapping[str, Any]]) -> bytes:
 def encode_json(value: Mapping[str, Any]) -> str:
     """Return compact JSON for the score table; ValueError for a number that is not finite."""
     return dump_json(value, compact=True)
-
-
-@contextmanager
-def incoming_table(db: duckdb.DuckDBPyConnection, table: pa.Table) -> Iterator[None]:
-    """Register rows to be stored as the table `incoming` in the catalog until the block ends."""
-    db.register("incoming", table)
-    try:
-        yield
-    finally:
-        db.unregister("incoming")

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_store import score_storage
+from feature_store import explanation_edits, score_storage
+from feature_store.explanation_edits import NewExplanation
 from feature_store.records import FeatureId
-from feature_store.score_storage import NewExplanation, NewScore
+from feature_store.score_storage import NewScore
 from feature_store.store import Store
 from tests.stores import DEAD, make_store
 
@@ -43,7 +44,7 @@ def explained(store: Store, explainer: str = "pattern", text: str = "fires on {}
         )
         for i in FEATURES
     ]
-    return score_storage.save_explanations(store.catalog, rows)
+    return explanation_edits.save_explanations(store.catalog, rows)
 
 
 def row(number: int, feature: int, scorer: str, value: float | None, **changes) -> NewScore:

@@ -16,10 +16,10 @@ from app.scores import asked, judged
 from autointerp.pipeline.cost_estimate import CostEstimate
 from feature_store import explanation_edits, permissions, score_storage
 from feature_store.errors import InputError
+from feature_store.explanation_edits import NewExplanation
 from feature_store.job_process import hold_job
 from feature_store.jobs import Jobs
 from feature_store.records import FeatureId
-from feature_store.score_storage import NewExplanation
 from feature_store.store import Store
 from tests.pages import opened
 from tests.scored import NAME, row
@@ -73,7 +73,7 @@ def words(test: AppTest) -> str:
 
 def said(store: Store, text: str, explainer: str = "pattern", **more) -> int:
     given = {"source": "saefari", "prompt": "p.md 1", "shown": [[0, 1]], **more}
-    (number,) = score_storage.save_explanations(
+    (number,) = explanation_edits.save_explanations(
         store.catalog, [NewExplanation(FEATURE, text, explainer, provenance=given)]
     )
     return number

@@ -12,10 +12,11 @@ from app.jobs.explaining import Explaining
 from app.jobs.scoring import Scoring
 from feature_store import explanation_edits
 from feature_store.catalog import Catalog
+from feature_store.explanation_edits import NewExplanation, save_explanations
 from feature_store.explanations import Explanation
 from feature_store.label_index import LABEL_LENGTH, normalize_label, normalize_label_sql
 from feature_store.records import FeatureId
-from feature_store.score_storage import NewExplanation, read_score_details, save_explanations
+from feature_store.score_storage import read_score_details
 from feature_store.store import Store
 from tests import jobs as rules
 from tests.jobs import NAME, carry

@@ -15,10 +15,10 @@ from app.scores import alike, charts, means, null_charts, nulls, picks, read, ta
 from app.scores.alike import Decoded
 from app.scores.charts import ScatterAxis
 from autointerp.text_embeddings import nearest_rows
-from feature_store import permissions, score_storage
+from feature_store import explanation_edits, permissions, score_storage
+from feature_store.explanation_edits import NewExplanation
 from feature_store.jobs import Jobs, write_json_file
 from feature_store.records import FeatureId
-from feature_store.score_storage import NewExplanation
 from feature_store.statistics import independent_difference
 from feature_store.store import Store
 from tests.pages import opened
@@ -285,7 +285,7 @@ def test_a_dictionary_stands_beside_one_that_nobody_trained(
     assert "No null dictionary in this harvest" in words(visit(store, dictionary=NAME))
     monkeypatch.setattr(nulls, "find_null_dictionaries", lambda file, name: {"random": "abs"})
     of = [FeatureId("abs", i) for i in FEATURES]
-    numbers = score_storage.save_explanations(
+    numbers = explanation_edits.save_explanations(
         store.catalog, [NewExplanation(f, "x", "pattern") for f in of]
     )
     rows = [

@@ -7,17 +7,12 @@ import pytest
 
 from feature_store.catalog import Catalog
 from feature_store.errors import InputError
+from feature_store.explanation_edits import NewExplanation, save_explanations
 from feature_store.explanation_scores import ExplanationScore
 from feature_store.feature_table import FeatureQuery, order_features, read_feature_rows
 from feature_store.label_index import normalize_label
 from feature_store.records import FeatureId
-from feature_store.score_storage import (
-    NewExplanation,
-    NewScore,
-    read_score_details,
-    save_explanations,
-    save_scores,
-)
+from feature_store.score_storage import NewScore, read_score_details, save_scores
 from tests.stores import make_store
 
 FEATURE = FeatureId("resid", 4)

@@ -32,7 +32,7 @@ from autointerp.pipeline.explain_job import ExplainPlan, ExplainTally
 from autointerp.pipeline.feature_selection import select_features
 from autointerp.pipeline.pausable_asker import PausableAsker, set_call_purpose
 from autointerp.pipeline.progress_log import ProgressLog
-from feature_store import score_storage
+from feature_store import explanation_edits
 from feature_store.harvest_reader import HarvestFile
 from feature_store.job_process import JobProcess
 from feature_store.store import Store
@@ -182,7 +182,7 @@ async def through(
         {name: table()[name] for name in given.explainers},
         await asyncio.to_thread(tools, work, file, given, gate),
         work.job.id,
-        partial(score_storage.save_explanations, store.catalog),
+        partial(explanation_edits.save_explanations, store.catalog),
         ProgressLog(work.job.folder),
         tick,
         width,

@@ -17,9 +17,9 @@ from autointerp.pipeline.progress_log import ProgressLog
 from autointerp.pipeline.question_tally import QuestionCounts, count_questions
 from autointerp.pipeline.resumable_run import FeatureOutcome, SampledOrTooFew, run_resumable
 from autointerp.text_windows import TextWindow
+from feature_store.explanation_edits import NewExplanation
 from feature_store.harvest_reader import HarvestFile
 from feature_store.records import FeatureId
-from feature_store.score_storage import NewExplanation
 
 FeatureAttentionSources = Callable[[FeatureId, TextWindow], Awaitable[Sequence[float] | None]]
 """Type of a function that gives the attention sources of a window, for any feature."""
