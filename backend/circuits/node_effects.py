@@ -165,7 +165,7 @@ class IntegrationPath:
     """Path of integrated gradients: some nodes of a dictionary, and the change of the activation
     when they reach their baselines."""
 
-    deactivated: Bool[Tensor, "deactivate_features"]
+    deactivated: Bool[Tensor, "leaving"]
     appearing: Bool[Tensor, "arriving"]
     errors: Bool[Tensor, "batch pos"]
     change: Float[Tensor, "batch pos d_out"]
