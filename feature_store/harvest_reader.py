@@ -280,10 +280,10 @@ class HarvestFile:
             whose = (
                 "a newer Saefari" if newer else "an older Saefari, whose files this one cannot read"
             )
-            mend = "Upgrade Saefari, or harvest" if newer else "Harvest"
+            remedy = "Upgrade Saefari, or harvest" if newer else "Harvest"
             raise InputError(
                 f"{self.path.name} was written by {whose} (schema {schema}; this one reads "
-                f"1 and {SCHEMA_VERSION}). {mend} again with --again."
+                f"1 and {SCHEMA_VERSION}). {remedy} again with --again."
             )
         made = [SCHEMA_FILE.read_text("utf-8"), *(CHANGES_TO_SCHEMA_1 if schema == 1 else ())]
         if wrong := find_schema_difference(found, columns_of_statements(*made)):
