@@ -1,4 +1,5 @@
-"""The command line. Options and work are in `app.commands`; torch loads only where a model runs."""
+"""The command line `saefari`: one function for each command. `app.commands` holds the options and
+the work; torch is imported only where a model runs."""
 
 import sys
 from pathlib import Path
@@ -36,7 +37,9 @@ from feature_store.errors import InputError
 from feature_store.feature_maps import FeatureMapPlan
 
 PORT = click.option(
-    "--port", type=WholeNumber(0, 65_535), help="The first free one from 8501 on, if not given."
+    "--port",
+    type=WholeNumber(0, 65_535),
+    help="Port to listen on (default: the first free port from 8501).",
 )
 BROWSER = click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 HOST = click.option(
@@ -55,13 +58,19 @@ def saefari() -> None:
 
 
 @saefari.command()
-@click.option("--store", type=STORE_FOLDER, default=Path(".demo"), show_default=True)
-@click.option("--no-app", is_flag=True, help="Only harvest; do not open the pages.")
+@click.option(
+    "--store",
+    type=STORE_FOLDER,
+    default=Path(".demo"),
+    show_default=True,
+    help="Store to create or reuse.",
+)
+@click.option("--no-app", is_flag=True, help="Harvest only; do not open the pages.")
 @HOST
 @PORT
 @BROWSER
 def demo(**options: Any) -> None:
-    """Harvest the embedded demo model once, and open its features in the browser."""
+    """Harvest the embedded demo model once and open its pages."""
     from app.commands.demo import demo
 
     demo(**options)
@@ -72,9 +81,11 @@ def demo(**options: Any) -> None:
 @harvest_options
 @JSON
 def harvest(**options: Any) -> None:
-    """Run a corpus through a model and its dictionaries, and store what every feature does.
+    """Harvest the features of a model's dictionaries over a corpus.
 
-    Ctrl-C leaves a state from which the same command goes on.
+    One pass stores the statistics and the contexts of every feature.
+
+    After Ctrl-C, the same command resumes the harvest.
     """
     from app.commands.harvest import harvest
 
@@ -87,7 +98,9 @@ def harvest(**options: Any) -> None:
 @PORT
 @BROWSER
 @click.option(
-    "--allow-jobs", is_flag=True, help="Let pages start jobs though others can reach them."
+    "--allow-jobs",
+    is_flag=True,
+    help="Let pages start jobs even on an address that other people can reach.",
 )
 @click.option(
     "--allow-host",
@@ -95,12 +108,12 @@ def harvest(**options: Any) -> None:
     multiple=True,
     metavar="NAME",
     type=NAME,
-    help="A further name under which browsers may address the pages, such as that of a reverse "
-    "proxy. Repeat it for several.",
+    help="Accept this host name from browsers, such as the name of a reverse proxy. Repeat for "
+    "more.",
 )
 @memory_options
 def app(store: Path, no_browser: bool, **options: Any) -> None:
-    """Open a store's features in the browser."""
+    """Serve the pages of a store and open them in the browser."""
     from app.commands.pages import pages
 
     pages(store, open_browser=not no_browser, **options)
@@ -121,11 +134,15 @@ def list_(store: Path, as_json: bool) -> None:
 @click.argument("feature", metavar="DICTIONARY/FEATURE", type=NAME)
 @HARVEST
 @click.option(
-    "--contexts", type=CONTEXTS, default=10, show_default=True, help="How many of a stratum."
+    "--contexts",
+    type=CONTEXTS,
+    default=10,
+    show_default=True,
+    help="Number of contexts to print from each stratum.",
 )
 @JSON
 def show(**options: Any) -> None:
-    """Print one feature: its facts, its logits and its contexts."""
+    """Print the facts, logits and contexts of a feature."""
     from app.commands.show import show
 
     show(**options)
@@ -134,11 +151,17 @@ def show(**options: Any) -> None:
 @saefari.command()
 @STORE
 @click.argument("feature", metavar="DICTIONARY/FEATURE", type=NAME)
-@click.option("--contexts", type=CONTEXTS, default=10, show_default=True, help="How many to show.")
+@click.option(
+    "--contexts",
+    type=CONTEXTS,
+    default=10,
+    show_default=True,
+    help="Number of contexts in the prompt.",
+)
 def prompt(store: Path, feature: str, contexts: int) -> None:
     """Print a prompt that asks a language model to explain a feature.
 
-    It shows contexts of the explain split only, so that those of the score split stay unseen.
+    The prompt holds contexts of the explain split only; the score split stays unseen.
     """
     from app.commands.prompt import prompt
 
@@ -154,12 +177,15 @@ def prompt(store: Path, feature: str, contexts: int) -> None:
     multiple=True,
     default=["stdlib"],
     show_default=True,
-    help="As harvest's.",
+    help="Corpus to measure on, as for saefari harvest. Repeat for more.",
 )
 @TEXT_COLUMN
 @JSON
 def check(**options: Any) -> None:
-    """Check whether a dictionary fits a model, before anything it says is trusted."""
+    """Check whether a dictionary fits a model.
+
+    Prints the model's loss, the explained variance, L0, the loss increase and the recovery.
+    """
     from app.commands.check import check
 
     check(**options)
@@ -170,9 +196,9 @@ def check(**options: Any) -> None:
 @steer_options
 @JSON
 def steer(**options: Any) -> None:
-    """Edit features while the model writes: the default and the steered text from one seed.
+    """Generate default and steered completions from one seed.
 
-    The same request gives the same text on the Steer page.
+    The Steer page gives the same completions for the same request.
     """
     from app.commands.steer import steer
 
@@ -184,7 +210,10 @@ def steer(**options: Any) -> None:
 @ablate_options
 @JSON
 def ablate(**options: Any) -> None:
-    """Take features or other parts away: what becomes of the answer, the loss, and every token."""
+    """Ablate parts of a model and measure the effect on an answer.
+
+    Parts are features, heads, layers, error terms or whole dictionaries.
+    """
     from app.commands.ablate import ablate
 
     ablate(**options)
@@ -195,7 +224,10 @@ def ablate(**options: Any) -> None:
 @circuit_options
 @JSON
 def circuit(**options: Any) -> None:
-    """Find the features, error terms and edges that a next token runs through, and prove them."""
+    """Find the circuit of a next token and measure its faithfulness.
+
+    A circuit holds features, error terms and the edges between them.
+    """
     from app.commands.circuit import circuit
 
     circuit(**options)
@@ -208,7 +240,7 @@ def circuit(**options: Any) -> None:
 def clusters(
     store: Path, harvest_id: str | None, dictionaries: tuple[str, ...], as_json: bool, **plan: Any
 ) -> None:
-    """Group next tokens that the model predicts well by the features behind them."""
+    """Cluster well-predicted next tokens by the features they need."""
     from app.commands.clusters import clusters
 
     asked = ClusterPlan(dictionaries, **plan)
@@ -219,7 +251,10 @@ def clusters(
 @STORE
 @map_options
 def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **numbers: Any) -> None:
-    """Lay a dictionary's features out in the plane, near what they write like."""
+    """Compute the map of a dictionary's features.
+
+    UMAP lays out the decoder directions in the plane for the Map page.
+    """
     from app.commands.map import map_
 
     map_(store, dictionary, harvest_id=harvest_id, plan=FeatureMapPlan(**numbers), again=again)
@@ -230,9 +265,9 @@ def map_(store: Path, dictionary: str, harvest_id: str | None, again: bool, **nu
 @explain_options
 @JSON
 def explain(store: Path, dictionary: str, **options: Any) -> None:
-    """Say in a sentence what each feature fires on, from contexts of the explain split.
+    """Explain features from contexts of the explain split.
 
-    Ctrl-C leaves a state from which the same command goes on.
+    After Ctrl-C, the same command resumes the job.
     """
     from app.commands.explain import explain
 
@@ -244,9 +279,11 @@ def explain(store: Path, dictionary: str, **options: Any) -> None:
 @score_options
 @JSON
 def score(store: Path, dictionary: str, **options: Any) -> None:
-    """Score explanations on contexts of the score split, beside labels that know nothing.
+    """Score explanations, next to baseline labels.
 
-    Ctrl-C leaves a state from which the same command goes on.
+    Scorers use contexts of the score split only.
+
+    After Ctrl-C, the same command resumes the job.
     """
     from app.commands.score import score
 
@@ -257,7 +294,7 @@ def score(store: Path, dictionary: str, **options: Any) -> None:
 @JSON
 @click.pass_context
 def servers(context: click.Context, as_json: bool) -> None:
-    """List language-model servers by name; `servers check NAME` says what works with one."""
+    """List language-model servers; `servers check NAME` tests one."""
     if context.invoked_subcommand is None:
         from app.commands.servers import list_servers
 
@@ -266,10 +303,13 @@ def servers(context: click.Context, as_json: bool) -> None:
 
 @servers.command("check")
 @click.argument("name", metavar="NAME|URL", type=NAME)
-@click.option("--model", type=NAME, default="", help="The language model, as the server calls it.")
+@click.option("--model", type=NAME, default="", help="Language model, by the server's name for it.")
 @JSON
 def servers_check(name: str, model: str, as_json: bool) -> None:
-    """Ask a server two questions: say what it takes, and how long and dear a job would be."""
+    """Test a server with two questions.
+
+    Prints its capabilities, and the time and cost of a job over 100 features.
+    """
     from app.commands.servers import check
 
     check(name, model=model, as_json=as_json)
@@ -277,14 +317,14 @@ def servers_check(name: str, model: str, as_json: bool) -> None:
 
 @saefari.group(hidden=True)
 def job() -> None:
-    """What the pages call."""
+    """Run a job; the pages call this command."""
 
 
 @job.command("run")
 @click.argument("store", type=LocalPath())
 @click.argument("job_id", metavar="ID", type=NAME)
 def job_run(store: Path, job_id: str) -> None:
-    """Be the process of a job."""
+    """Run a job in this process."""
     from app.commands.job import run
 
     run(store, job_id)
@@ -294,7 +334,7 @@ def job_run(store: Path, job_id: str) -> None:
 @STORE
 @export_options
 def export(**options: Any) -> None:
-    """Write what people said, or a dictionary's dashboards, to files that others read."""
+    """Export labels, lists, explanations or dashboards to files."""
     from app.commands.exchange import export
 
     export(**options)
@@ -309,14 +349,15 @@ def export(**options: Any) -> None:
     metavar="[SOURCE=]NAME",
     type=NAME,
     multiple=True,
-    help="Which dictionary Neuronpedia's or delphi's name means. Repeat for more.",
+    help="Dictionary that a Neuronpedia or delphi source belongs to. Repeat for more.",
 )
 @JSON
 def import_(**options: Any) -> None:
-    """Take in labels, lists or explanations (of Saefari, Neuronpedia, delphi), or a graph file of
-    circuit-tracer.
+    """Import labels, lists, explanations or circuit graphs.
 
-    Whatever is wrong in the file is named, and then nothing is imported.
+    Reads files of Saefari, Neuronpedia and delphi, and graph files of circuit-tracer.
+
+    If anything in the file is wrong, the error names it and nothing is imported.
     """
     from app.commands.exchange import import_
 
@@ -326,8 +367,8 @@ def import_(**options: Any) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    It is 0, or 2 for what the user can mend, said in one sentence on stderr: a mistake in the
-    options, or a file or folder that the system refuses.
+    The status is 0, or 2 for an error that the user can fix (a wrong option, or a file or folder
+    that the system refuses), reported in one sentence on stderr.
     """
     try:
         saefari.main(args=arguments, prog_name="saefari", standalone_mode=False)
@@ -353,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def one_sentence(error: click.ClickException) -> str:
-    """Return what click says of a wrong command line, and where all options are listed."""
+    """Return click's message about a wrong command line, and the command that lists the options."""
     context = getattr(error, "ctx", None)
     message = error.format_message().rstrip(".")
     return f"{message}. See: {context.command_path} --help" if context else f"{message}."

@@ -54,7 +54,7 @@ def harvest(tmp_path: Path, *more: str, **changes: object) -> list[str]:
         (["--shard", "half"], "--shard half is not I/N with I from 1 to N, for example 1/4."),
         (
             ["--shard", "1/2", "--processes", "2"],
-            "--shard and --processes exclude each other: give one of the two.",
+            "--shard and --processes cannot be combined: give one of them.",
         ),
         (
             ["--dictionary", "identity:blocks.0.hook_mlp_out"],
@@ -211,7 +211,7 @@ def test_list_tells_of_harvests_that_cannot_be_read(tmp_path: Path, capsys: Capt
     ]
     lines = answer(["list", "--store", str(store)], capsys).splitlines()
     assert lines[0].startswith("tiny-0001  tiny on text.jsonl: 1")
-    begun = "Unfinished: begun-1. The command that began it goes on where it was."
+    begun = "Unfinished: begun-1. The same harvest command resumes it."
     assert lines[-3:] == [begun, *said]
     found = data(["list", "--store", str(store)], capsys)
     assert found["unfinished"] == ["begun-1"] and found["problems"] == said

@@ -70,15 +70,18 @@ def test_it_is_kept_where_a_store_is_named(world: World, store: Path, capsys: Ca
     assert kept.experiment.result["nodes"] == len(found["nodes"])
     said = answer(words(world, store=store), capsys)
     assert "kept as " + found["experiment"] in said
-    assert "with patterns and norms held" in " ".join(said.split())
+    assert "with patterns and norms frozen" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"prompt": None}, "Give --prompt TEXT, --prompts FILE.jsonl or --task NAME: one of them."),
-        ({"task": "induction"}, "one of them"),
-        ({"prompt": None, "corrupt": "x"}, "--corrupt is the partner of --prompt"),
+        (
+            {"prompt": None},
+            "Give exactly one of --prompt TEXT, --prompts FILE.jsonl and --task NAME.",
+        ),
+        ({"task": "induction"}, "Give exactly one of"),
+        ({"prompt": None, "corrupt": "x"}, "--corrupt needs --prompt"),
         ({"method": "attribution"}, "No method called 'attribution'."),
         ({"target": " took the"}, "is 2 tokens after this prompt"),
         ({"target": None}, "something to compare with and no target"),

@@ -82,10 +82,10 @@ def test_refusals_say_what_would_work(
     html = ["--format", "html"]
     said = refused("export", "--what", "labels", *html, *out)
     assert said == "labels cannot be exported as html. There are: json, parquet."
-    assert "Say which with --list ID" in refused("export", "--what", "lists", *html, *out)
+    assert "Give --list ID" in refused("export", "--what", "lists", *html, *out)
     assert "There is no list 'x'" in refused("export", "--what", "lists", "--list", "x", *out)
-    assert "--list goes with" in refused("export", "--what", "labels", "--list", "x", *out)
-    assert "Say with --dictionary" in refused("export", "--what", "dashboards", *out)
+    assert "--list works only with" in refused("export", "--what", "labels", "--list", "x", *out)
+    assert "Give --dictionary" in refused("export", "--what", "dashboards", *out)
     assert "cannot be written" in refused("export", "--what", "labels", "--out", str(tmp_path))
     assert "There is nothing at" in refused("import", str(tmp_path / "none"))
     (tmp_path / "bad.json").write_text('{"saefari": "labels", "version": 1, "rows": [\n{}]}')

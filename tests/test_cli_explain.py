@@ -190,7 +190,7 @@ def test_the_same_command_goes_on_where_it_failed(store: Store, capsys) -> None:
             base_url=running.base_url,
             concurrency=1,
         )
-        assert "the same command goes on" in refusal(given, capsys)
+        assert "the same command resumes the job" in refusal(given, capsys)
         assert data(given, capsys)["results"][0]["n"] == 18
     (job,) = Jobs(store.path).list_jobs()
     assert job.state == "done"

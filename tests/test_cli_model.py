@@ -124,12 +124,12 @@ def test_chat_goes_through_the_models_template(
 def test_a_harvest_in_work_names_its_process(world: World, tmp_path: Path, capsys: Capture) -> None:
     """Held here by this very process, as another one would."""
     store = tmp_path / "store"
-    assert "This part of harvest" in answer(world.harvest(store, "--shard", "1/2"), capsys)
+    assert "This shard of harvest" in answer(world.harvest(store, "--shard", "1/2"), capsys)
     (one,) = Store(store).unfinished()
     listed = answer(["list", "--store", str(store)], capsys)
     assert listed.splitlines() == [
         f"{store} holds no finished harvest.",
-        f"Unfinished: {one.id}. The command that began it goes on where it was.",
+        f"Unfinished: {one.id}. The same harvest command resumes it.",
     ]
     with WorkLock(one.path / "shard-2-of-2", "it"):
         assert refusal(world.harvest(store, "--shard", "2/2"), capsys) == (
@@ -184,7 +184,7 @@ def test_a_second_time_says_so_and_again_makes_another(
     first = Store(filled).harvest().record.id
     assert answer(words, capsys) == (
         f"Harvest {first} was finished before. Open it: saefari app --store {filled} "
-        "(or harvest anew with --again)\n"
+        "(or harvest again with --again)\n"
     )
     assert data(words, capsys)["outcome"] == "already"
     made = data([*words, "--again"], capsys)

@@ -85,8 +85,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     rest = said[said.index("Stopped.") :]
     (begun,) = Store(tmp_path / "store").unfinished()
     assert [line for line in rest.splitlines() if line] == [
-        f"Stopped. What harvest {begun.id} has so far is kept: run the same command again to go "
-        "on.",
+        f"Stopped. The results of harvest {begun.id} so far are saved: run the same command "
+        "again to resume.",
         "saefari: stopped.",
     ]
     assert main(words) == 0

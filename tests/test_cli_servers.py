@@ -1,4 +1,4 @@
-"""`saefari servers`: what there is, and what works with one of them."""
+"""`saefari servers`: the list of servers, and the capabilities of one."""
 
 import json
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_a_check_of_a_good_server(capsys: Capture) -> None:
     assert found["model"] == "m" and found["schema"] and found["text_limits"] and found["seeds"]
     assert found["candidates"] == 20 and found["counts_tokens"]
     assert found["cost_of_100"] == {"explain": 0.0, "score by detection": 0.0}
-    assert "100 features" in shown and "kept" in shown
+    assert "100 features" in shown and "enforced" in shown
 
 
 def test_a_check_of_a_server_that_ignores_schemas(capsys: Capture) -> None:

@@ -118,7 +118,7 @@ def test_a_store_that_cannot_be_written_still_serves(
     assert main([*words(world, store=filled, mode="mean"), "--json"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["experiment"] is None
-    assert shown.err.startswith("Not kept: ") and "read-only" in shown.err
+    assert shown.err.startswith("Not saved: ") and "read-only" in shown.err
 
 
 def test_weights_that_no_harvest_has(
@@ -129,14 +129,14 @@ def test_weights_that_no_harvest_has(
     said = refusal(words(world, **given, mode="add_max"), capsys)
     assert "no harvest of this model with other" in said
     assert main(words(world, **given)) == 0
-    assert "Not kept: the store has no harvest" in capsys.readouterr().err
+    assert "Not saved: the store has no harvest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"mode": "clmap"}, "Did you mean 'clamp'"),
-        ({"mode": "add_max"}, "name a store that has one (--store), or choose add"),
+        ({"mode": "add_max"}, "give a store that has one (--store), or choose add"),
         ({"mode": "mean"}, "or choose zero"),
         ({"mode": "attenuate"}, "from Python, or choose one of"),
         ({"mode": "swap"}, "swap takes two features, not 1"),

@@ -141,7 +141,7 @@ def test_a_job_without_one_usable_answer_fails(store: Store, command: str, fault
         sentence = refusal(given_, capsys)
     assert "No question got a usable answer" in sentence and "questions" in sentence
     assert ("--retry" in sentence) == (fault is not TOO_LONG)
-    assert ("the same command goes on" in sentence) == (fault is TOO_LONG)
+    assert ("the same command resumes the job" in sentence) == (fault is TOO_LONG)
     newest = Jobs(store.path).list_jobs()[0]
     assert newest.state == "failed" and newest.error in sentence
     assert not store.catalog.snapshot().scores.of_dictionary(NAME).num_rows or command == "score"

@@ -1,1 +1,1 @@
-"""What the commands of `saefari` do, one file each; longer lists of options beside them."""
+"""The commands of `saefari`, a file each; NAME_options.py holds the options of NAME.py."""

@@ -1,4 +1,4 @@
-"""`saefari ablate`: what a prompt's answer loses when parts of the model are taken away."""
+"""`saefari ablate`: the effect on a prompt's answer when parts of the model are ablated."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -41,7 +41,7 @@ def ablate(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Run it, print it, and keep it where a store is named; see `saefari ablate --help`."""
+    """Run an ablation, print it, and save it if a store is given; see `saefari ablate --help`."""
     taken = tuple(ModelPart.parse(text) for text in (*features, *parts))
     case = PromptCase(prompt, answer, wrong, pair)
     asked = AblationRequest(
@@ -66,21 +66,22 @@ def ablate(
     else:
         show(result, name)
     if unkept:
-        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+        console(stderr=True).print(Text(f"Not saved: {unkept}", style="yellow"))
 
 
 def first_feature(parts: Iterable[ModelPart]) -> ModelPart | None:
-    """The first part that is one."""
+    """Return the first part that is a feature, or None."""
     return next((part for part in parts if part.feature), None)
 
 
 def named(parts: Iterable[ModelPart]) -> set[str]:
-    """The dictionaries of the parts."""
+    """Return the names of the dictionaries that the parts belong to."""
     return {part.dictionary for part in parts if part.dictionary}
 
 
 def means_of(file: HarvestFile | None, store: Store | None) -> FeatureMeans:
-    """Features' means from a harvest; InputError when one is asked for and there is none."""
+    """Return the function that reads features' means from a harvest; without one it raises
+    InputError for a feature."""
     if file is not None:
         return read_harvest_means(file)
     if store is None:
@@ -90,8 +91,8 @@ def means_of(file: HarvestFile | None, store: Store | None) -> FeatureMeans:
         if part.feature is None:
             return None
         raise InputError(
-            f"The store has no harvest of this model with {part.dictionary}: harvest it, give "
-            "the dictionary the name that it has there (--dictionary NAME=…), or choose zero."
+            f"The store has no harvest of this model with {part.dictionary}: harvest it, name "
+            "the dictionary as in the store (--dictionary NAME=…), or choose --mode zero."
         )
 
     return unknown
@@ -100,7 +101,7 @@ def means_of(file: HarvestFile | None, store: Store | None) -> FeatureMeans:
 def keep(
     store: Store, live: "LocalEngine", asked: AblationRequest, result: Any, file: HarvestFile
 ) -> str:
-    """Its id."""
+    """Save the ablation as an experiment of the store and return its id."""
     from app.experiments.keeping import keep
 
     return keep(
@@ -115,7 +116,7 @@ def keep(
 
 
 def show(result: dict[str, Any], kept: str) -> None:
-    """Two small tables: the target and the loss, and each part's effect."""
+    """Print a table of the target and the loss, and each part's effect."""
     out = console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("", "clean", "ablated", "change"):

@@ -12,50 +12,58 @@ ablate_options = together(
         metavar="DICTIONARY/INDEX",
         type=NAME,
         multiple=True,
-        help="What goes. Repeat for more.",
+        help="Feature to ablate. Repeat for more.",
     ),
     click.option(
         "--part",
         "parts",
         type=NAME,
         multiple=True,
-        help="As --feature: head:LAYER.HEAD, mlp:LAYER, attention:LAYER, error:DICTIONARY, "
-        "dictionary:DICTIONARY.",
+        help="Other part to ablate: head:LAYER.HEAD, mlp:LAYER, attention:LAYER, "
+        "error:DICTIONARY or dictionary:DICTIONARY. Repeat for more.",
     ),
     click.option(
         "--mode",
         type=NAME,
         default="zero",
         show_default=True,
-        help="What comes in its place: zero, mean, resample or pair.",
+        help="Baseline of the ablation: zero, mean, resample or pair.",
     ),
     click.option(
-        "--prompt", type=TEXT, required=True, help="The text up to where the answer follows."
+        "--prompt", type=TEXT, required=True, help="Text that ends where the answer begins."
     ),
     click.option(
         "--answer",
         type=TEXT,
         default="",
-        help="One token, space included; the likeliest if not given.",
+        help="Answer token, with its leading space (default: the most likely next token).",
     ),
     click.option(
-        "--wrong", type=TEXT, default="", help="Another one: the target is both logits' difference."
+        "--wrong",
+        type=TEXT,
+        default="",
+        help="Wrong answer; the target is then the difference of the two logits.",
     ),
     click.option(
-        "--pair", type=TEXT, default="", help="A prompt of the same length to patch from."
+        "--pair",
+        type=TEXT,
+        default="",
+        help="Corrupted prompt of the same length, for --mode pair.",
     ),
     click.option(
         "--positions",
         type=NAME,
         default="counted",
         show_default=True,
-        help="Where: counted tokens, or all, BOS and special ones too.",
+        help="Positions to ablate: counted (without BOS and special tokens) or all.",
     ),
-    click.option("--seed", type=SEED, default=0, show_default=True),
+    click.option(
+        "--seed", type=SEED, default=0, show_default=True, help="Seed of --mode resample."
+    ),
     click.option(
         "--store",
         type=LocalPath(),
-        help="Keep the run here; its harvest has features' means.",
+        help="Store to save the run in; its harvest provides the features' means.",
     ),
 )
-"""What goes, what comes in its place, and where."""
+"""The parts to ablate, the baseline, the prompt and the positions."""

@@ -1,4 +1,4 @@
-"""`saefari check`: does this dictionary fit this model?"""
+"""`saefari check`: check whether a dictionary fits a model by its reconstruction of a corpus."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from app.wording import count, measure, plural
 from feature_store.errors import InputError
 
 TOKENS = 20_000
-"""Enough for 50 documents' beginnings."""
+"""Tokens to read: enough for the beginnings of 50 documents."""
 
 
 def check(
@@ -28,7 +28,7 @@ def check(
     text_column: str,
     as_json: bool,
 ) -> None:
-    """Print the self-check of each dictionary, in numbers and in words."""
+    """Print the self-check of each dictionary; see `saefari check --help`."""
     dictionaries = look(model, dictionaries, corpora, text_column)
 
     from backend import dictionaries as loaders
@@ -58,8 +58,8 @@ def measure_all(
     text_column: str,
     found: dict[str, dict[str, Any]],
 ) -> Iterator[Any]:
-    """Fill `found` with each dictionary's self-check as plain data, its words among them, yielding
-    how far it is. Dictionaries that want BOS and those that don't are measured apart."""
+    """Fill `found` with each dictionary's self-check as plain data and yield progress. Dictionaries
+    that expect BOS are measured apart from those that don't."""
     from backend.corpus import chat_renderer, open_corpora, plan_sequences, token_decoder
     from backend.evaluation import reconstruction_check
     from backend.evaluation.reconstruction_measurement import check_reconstructions
@@ -106,11 +106,13 @@ def measure_all(
 
 
 def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
-    """A table for each dictionary."""
+    """Print a table of numbers and warnings for each dictionary."""
     out = console()
     for name, numbers in found:
         if not numbers["n_tokens"]:
-            raise InputError("The corpus has no token that counts.")
+            raise InputError(
+                "The corpus has no token other than special tokens. Give another --corpus."
+            )
         out.print(f"{name} on {model}", style="bold", markup=False)
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         for label, value in rows(numbers):
@@ -118,14 +120,14 @@ def print_checks(found: list[tuple[str, dict[str, Any]]], model: str) -> None:
         out.print(table)
         for note in numbers["notes"]:
             out.print(note, markup=False)
-        for sentence in numbers["words"] or ["Nothing suspicious."]:
+        for sentence in numbers["words"] or ["No problem found."]:
             style = "yellow" if numbers["words"] else "green"
             out.print(sentence, style=style, markup=False)
         out.print()
 
 
 def rows(numbers: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of each line."""
+    """Return the lines of a self-check as (label, value)."""
     pieces = plural(numbers["n_pieces"], "piece")
     n = f"{plural(numbers['n_tokens'], 'token')} in {pieces} of "
     n += plural(numbers["n_documents"], "document")

@@ -1,4 +1,4 @@
-"""`saefari circuit`: which features a behaviour runs through."""
+"""`saefari circuit`: find the circuit of a next token and print its nodes and faithfulness."""
 
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 STABLE = 0.95
 SHOWN = 20
-"""Nodes printed."""
+"""Number of nodes to print."""
 LARGEST = 20_000_000
-"""Bytes of a file of prompts."""
+"""Maximum size of a file of prompts in bytes."""
 
 
 def circuit(
@@ -49,11 +49,11 @@ def circuit(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Find it, print it, and keep it where a store is named; see `saefari circuit --help`."""
+    """Find a circuit, print it, and save it if a store is given; see `saefari circuit --help`."""
     if corrupt and prompt is None:
-        raise InputError("--corrupt is the partner of --prompt: give that too.")
+        raise InputError("--corrupt needs --prompt: give both.")
     if sum((prompt is not None, prompts is not None, bool(task))) != 1:
-        raise InputError("Give --prompt TEXT, --prompts FILE.jsonl or --task NAME: one of them.")
+        raise InputError("Give exactly one of --prompt TEXT, --prompts FILE.jsonl and --task NAME.")
     baseline = given.pop("baseline") or ("pair" if corrupt or task else "zero")
     pick_by_name("method", method, METHODS)
     asked = CircuitRequest(
@@ -77,11 +77,11 @@ def circuit(
     else:
         show(found, name)
     if unkept:
-        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+        console(stderr=True).print(Text(f"Not saved: {unkept}", style="yellow"))
 
 
 def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[PromptCase, ...]:
-    """One prompt, or those of a file."""
+    """Return the prompt of the command line, or those of a file."""
     if prompt is not None:
         return (PromptCase(prompt, pair=corrupt),)
     if file is None:
@@ -95,7 +95,7 @@ def cases_of(prompt: str | None, corrupt: str, file: Path | None) -> tuple[Promp
 
 
 def say_estimate(live: "LocalEngine", asked: CircuitRequest, store: Store | None) -> None:
-    """Say on stderr how long finding the circuit will take, where that is worth saying."""
+    """Print on stderr how long the circuit will take, unless it is short."""
     from app.time_estimates import count_tokens_roughly, describe_estimate
     from backend.model.model_speed import measure_and_store_speed, measure_model_speed
 
@@ -109,7 +109,7 @@ def say_estimate(live: "LocalEngine", asked: CircuitRequest, store: Store | None
 
 
 def watched(live: "LocalEngine", asked: CircuitRequest, *, quiet: bool) -> Circuit:
-    """Find it; on a terminal with a bar."""
+    """Find the circuit; on a terminal show a progress bar."""
     from app.circuits.running import find
 
     out = console(stderr=True)
@@ -127,7 +127,7 @@ def watched(live: "LocalEngine", asked: CircuitRequest, *, quiet: bool) -> Circu
 def keep(
     store: Store, live: "LocalEngine", asked: CircuitRequest, found: Circuit, file: HarvestFile
 ) -> str:
-    """Its id."""
+    """Save the circuit in the store and return its id."""
     from app.circuits.keeping import keep
 
     return keep(store, file.record.id, live, asked, found)
@@ -136,8 +136,8 @@ def keep(
 def as_data(
     live: "LocalEngine", asked: CircuitRequest, found: Circuit, kept: str
 ) -> dict[str, Any]:
-    """The circuit as plain data; estimates as numbers, their intervals beside them. Faithfulness is
-    an object that holds its value, its interval and its null."""
+    """Return the circuit as plain data: estimates as numbers, with their intervals under
+    `intervals`. Faithfulness is an object with its value, interval and null."""
     estimates = {name: getattr(found, name) for name in ("completeness", "clean", "empty")}
     return {
         **found.to_json(),
@@ -148,7 +148,7 @@ def as_data(
 
 
 def show(found: Circuit, kept: str) -> None:
-    """The target, the proof, the strongest nodes."""
+    """Print the target, the faithfulness and the strongest nodes."""
     out = console()
     out.print(Text(f"{found.method}: {plain(found.target)}"))
     facts = [f"{count(len(found.nodes))} nodes, {count(len(found.edges))} edges"]
@@ -157,7 +157,7 @@ def show(found: Circuit, kept: str) -> None:
     out.print(Text(" · ".join(facts)))
     figures = (
         ("faithfulness", found.faithfulness),
-        ("with patterns and norms held", found.held_faithfulness),
+        ("with patterns and norms frozen", found.held_faithfulness),
     )
     for name, figure in figures:
         if figure:
@@ -172,8 +172,8 @@ def show(found: Circuit, kept: str) -> None:
         n = sum(one >= STABLE for one in stable)
         out.print(
             Text(
-                f"{count(n)} of {count(len(stable))} edges hold in at least {STABLE:.0%} of "
-                "draws of the prompts"
+                f"{count(n)} of {count(len(stable))} edges are found in at least {STABLE:.0%} of "
+                "resamples of the prompts"
             )
         )
     if found.effect_check:
@@ -193,7 +193,9 @@ def show(found: Circuit, kept: str) -> None:
         table.add_row(Text(node.id), Text(plain(node.label)), *cells)
     out.print(table)
     if len(found.nodes) > SHOWN:
-        out.print(Text(f"and {count(len(found.nodes) - SHOWN)} more: --json has them", style="dim"))
+        out.print(
+            Text(f"and {count(len(found.nodes) - SHOWN)} more; use --json to see all", style="dim")
+        )
     for note in found.notes:
         out.print(Text(plain(note), style="yellow"))
     if kept:
@@ -201,7 +203,7 @@ def show(found: Circuit, kept: str) -> None:
 
 
 def estimate(one: Estimate | Faithfulness) -> str:
-    """0.91 [0.86, 0.95]"""
+    """Format an estimate with its confidence interval, such as `0.91 [0.86, 0.95]`."""
     if one.low is None:
         return measure(one.value, 2)
     return f"{measure(one.value, 2)} [{measure(one.low, 2)}, {measure(one.high, 2)}]"

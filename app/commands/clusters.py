@@ -1,4 +1,4 @@
-"""`saefari clusters`: circuits in bulk, here and now."""
+"""`saefari clusters`: find prediction clusters of a harvest, save them and print them."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from feature_store.number_format import format_fixed
 from feature_store.store import Store
 
 NAMED = 4
-"""Features and predicted tokens of a cluster that are printed."""
+"""Number of features and predicted tokens to print for each cluster."""
 
 
 def work_of(plan: ClusterPlan, file: HarvestFile) -> RunTokenCounts:
-    """Count the passes that finding clusters will take."""
+    """Return the token counts of the passes that finding clusters takes."""
     n_dictionaries = len(plan.dictionaries) or len(file.dictionaries)
     context = file.record.tokens / max(len(file.sequences), 1)
     n_clusters = plan.clusters or max(2, plan.tokens // TOKENS_PER_CLUSTER)
@@ -27,7 +27,7 @@ def work_of(plan: ClusterPlan, file: HarvestFile) -> RunTokenCounts:
 
 
 def clusters(store: Path, *, harvest_id: str | None, plan: ClusterPlan, as_json: bool) -> None:
-    """Find them, keep them, print them; see `saefari clusters --help`."""
+    """Find prediction clusters, save them, print them; see `saefari clusters --help`."""
     opened = Store(store)
     plan.check()
     file = opened.harvest(harvest_id, plan.dictionaries[0] if plan.dictionaries else None)

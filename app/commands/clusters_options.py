@@ -15,7 +15,7 @@ clusters_options = together(
         "dictionaries",
         type=NAME,
         multiple=True,
-        help="Its name in the store; all of the harvest, if not given. Repeat for more.",
+        help="Dictionary, by its name in the store (default: all of the harvest). Repeat for more.",
     ),
     HARVEST,
     click.option(
@@ -23,29 +23,35 @@ clusters_options = together(
         type=WholeNumber(20, MAX_TOKENS),
         default=PLAN.tokens,
         show_default=True,
-        help="Next tokens to group, one of a sequence.",
+        help="Number of next tokens to cluster, one from each sequence.",
     ),
     click.option(
         "--loss",
         type=FiniteNumber(0, 100, above=True),
         default=PLAN.loss,
         show_default=True,
-        help="Nats below which a next token counts as predicted.",
+        help="Loss in nats below which a next token counts as predicted.",
     ),
     click.option(
         "--clusters",
         type=WholeNumber(0, MAX_TOKENS),
         default=PLAN.clusters,
         show_default=True,
-        help="How many; 0 for one to every 15 tokens.",
+        help="Number of clusters; 0 for one per 15 tokens.",
     ),
     click.option(
         "--method",
         type=OneOf(CLUSTERING_METHODS),
         default=PLAN.method,
         show_default=True,
-        help="How vectors of effects are grouped.",
+        help="Clustering method for the vectors of effects.",
     ),
-    click.option("--seed", type=SEED, default=PLAN.seed, show_default=True),
+    click.option(
+        "--seed",
+        type=SEED,
+        default=PLAN.seed,
+        show_default=True,
+        help="Seed of the sampled tokens and of the clustering.",
+    ),
 )
-"""Which predictions of which harvest, and how they are grouped."""
+"""The harvest, the next tokens to cluster, and the clustering method."""

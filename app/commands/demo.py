@@ -1,4 +1,4 @@
-"""`saefari demo`: harvest the embedded model once, then open it."""
+"""`saefari demo`: harvest the embedded demo model once, then open the pages."""
 
 import hashlib
 from pathlib import Path
@@ -17,17 +17,17 @@ TOKENS = 300_000
 
 
 def demo(store: Path, *, no_app: bool, host: str, port: int | None, no_browser: bool) -> None:
-    """Reuse the harvest of an earlier run with the same weights; else make it."""
+    """Open the demo; harvest it first unless the store has a harvest of the same weights."""
     if not harvested(store):
         run(store)
     if not no_app:
         demo_labels.start(store)
-        click.echo("Features get labels by patterns meanwhile: see the Jobs page.")
+        click.echo("A job labels the features by patterns in the background: see the Jobs page.")
         pages(store, host=host, port=port, open_browser=not no_browser)
 
 
 def run(store: Path) -> None:
-    """Harvest all dictionaries of the demo."""
+    """Harvest all dictionaries of the demo model into the store."""
     from backend.demo import DICTIONARIES, MODEL
 
     plan = HarvestPlan(tokens=TOKENS)
@@ -56,7 +56,7 @@ def run(store: Path) -> None:
 
 
 def harvested(store: Path) -> bool:
-    """Whether the store holds a finished harvest of the weights that this version ships."""
+    """Return whether the store holds a finished harvest of the weights that this version ships."""
     try:
         known = parse_json(marker(store).read_text())
     except (FileNotFoundError, JsonError):
@@ -64,17 +64,17 @@ def harvested(store: Path) -> bool:
     file = store / "harvests" / f"{known['harvest']}.duckdb"
     if known["weights"] != weights_hash() or not file.exists():
         return False
-    click.echo(f"Reusing the demo's harvest {known['harvest']} in {store}.")
+    click.echo(f"Reusing the demo harvest {known['harvest']} in {store}.")
     return True
 
 
 def marker(store: Path) -> Path:
-    """Which harvest of which weights the store holds."""
+    """Return the path of the file that names the demo's harvest and the hash of its weights."""
     return store / "demo.json"
 
 
 def weights_hash() -> str:
-    """Over every file of the demo's model and dictionaries."""
+    """Return the SHA-256 of all files of the demo's model and dictionaries."""
     from backend.demo import WEIGHTS
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Labels and scores of the demo's features, by patterns, while the pages are open already."""
+"""The demo's background job: explain its features by patterns and score one dictionary."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from feature_store.jobs import Jobs
 from feature_store.store import Store
 
 SCORED = "resid-2"
-"""The dictionary whose labels are scored, too: all would take a quarter of an hour."""
+"""The dictionary whose labels are scored; scoring all would take a quarter of an hour."""
 
 
 def start(path: Path) -> None:
-    """Begin to explain every dictionary; nothing where that was begun before."""
+    """Start the job that explains every dictionary, unless the store has one already."""
     if Jobs(path).find_latest("series", {}):
         return
     file = Store(path).harvest()
@@ -30,5 +30,5 @@ def start(path: Path) -> None:
 
 
 def step(kind: str, asked: Explaining | Scoring) -> series.Step:
-    """One job of the series."""
+    """Return one job of the series as its arguments."""
     return {"kind": kind, "arguments": asked.to_json(), "what": asked.what}

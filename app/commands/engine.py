@@ -1,4 +1,5 @@
-"""The model that `steer`, `ablate` and `circuit` run, its harvest, and what is kept of a run."""
+"""The engine that `steer`, `ablate` and `circuit` run: model, dictionaries, and the matching
+harvest of a store."""
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ def loaded(
     dtype: str | None,
     trust_remote_code: bool,
 ) -> "LocalEngine":
-    """The model with its dictionaries, by name."""
+    """Load the model and its dictionaries into an engine."""
     dictionaries = look_at_weights(model, dictionaries)
     from backend.dictionaries import check_source, parse_spec
     from backend.engine_from_weights import load_engine_from_weights
@@ -32,22 +33,25 @@ def loaded(
 
 
 def hashes(live: "LocalEngine", names: Iterable[str]) -> dict[str, str]:
-    """Dictionary → hash of its weights, of those that are loaded."""
+    """Return the weights' hash of each loaded dictionary among `names`."""
     known = live.dictionaries
     return {name: known.weights_hash(name) for name in sorted(set(names)) if name in known}
 
 
 def harvest_of(store: Store, live: "LocalEngine", names: Iterable[str]) -> HarvestFile | None:
-    """The newest harvest of this very model that has these very dictionaries."""
+    """Return the newest harvest with the same model and dictionary weights, or None."""
     want = hashes(live, names)
     fitting = (file for file in store.harvests() if file.has_weights(live.lm.model_hash, want))
     return next(fitting, None)
 
 
 def kept(file: HarvestFile | None, keep: Callable[[HarvestFile], str]) -> tuple[str, str]:
-    """The id that a run is kept under, or why it is not."""
+    """Save a run and return (id, ""), or ("", why it could not be saved)."""
     if file is None:
-        return "", "the store has no harvest of this model and these dictionaries."
+        return (
+            "",
+            "the store has no harvest of this model and these dictionaries.",
+        )
     try:
         return keep(file), ""
     except InputError as error:
@@ -55,7 +59,7 @@ def kept(file: HarvestFile | None, keep: Callable[[HarvestFile], str]) -> tuple[
 
 
 def made_by(live: "LocalEngine", request: Any, experiment: str) -> dict[str, Any]:
-    """What the numbers that a command prints as data belong to."""
+    """Return what a command's JSON output records about the run: request, model, versions, id."""
     from app.experiments.keeping import versions
 
     return {

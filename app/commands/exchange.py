@@ -1,4 +1,5 @@
-"""`saefari export` and `saefari import`: what leaves a store, and what comes into it."""
+"""`saefari export` and `saefari import`: write a store's annotations and dashboards to files, and
+read annotations and circuit graphs from files."""
 
 import time
 import zlib
@@ -26,7 +27,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "explanations": saefari_files.FORMATS,
     "dashboards": ("neuronpedia",),
 }
-"""What can be exported, and as what; the first is meant where nothing is said."""
+"""File formats by what is exported; the first is the default."""
 LINE_EVERY_S = 5.0
 
 
@@ -40,7 +41,7 @@ def export(
     harvest_id: str | None,
     source: str | None,
 ) -> None:
-    """Write labels, lists, explanations or dashboards to `out`, and say how much it was."""
+    """Write labels, lists, explanations or dashboards to `out` and print how many rows."""
     kinds = FORMATS[what]
     kind = kind or kinds[0]
     if kind not in kinds:
@@ -50,13 +51,13 @@ def export(
         write_dashboards(opened, out, dictionary, harvest_id, source)
         return
     if list_id is not None and what != "lists":
-        raise InputError("--list goes with --what lists.")
+        raise InputError("--list works only with --what lists.")
     if dictionary is not None or harvest_id is not None or source is not None:
-        raise InputError("--dictionary, --harvest and --source go with --what dashboards.")
+        raise InputError("--dictionary, --harvest and --source work only with --what dashboards.")
     said = opened.catalog.snapshot()
     if kind == "html":
         if list_id is None:
-            raise InputError("An HTML file shows one list. Say which with --list ID.")
+            raise InputError("An HTML file shows one list. Give --list ID.")
         data, told = sheet_of(opened, said, list_id), "one list"
     else:
         table = saefari_files.collect_rows(cast(RowKind, what), said, list_id)
@@ -67,17 +68,17 @@ def export(
 
 
 def sheet_of(store: Store, said: Annotations, list_id: str) -> bytes:
-    """One list as an HTML file."""
+    """Return one list as an HTML file."""
     from streamlit.logger import set_log_level
 
-    set_log_level("ERROR")  # its caches warn that no page is being served
+    set_log_level("ERROR")  # Streamlit's caches warn outside of a page
     from app.lists import sheet
 
     return sheet.page(store, said, list_id)
 
 
 def save(out: Path, data: bytes) -> None:
-    """Write a file. Raises InputError where none can be."""
+    """Write a file. Raises InputError if it cannot be written."""
     try:
         write_file(out, data)
     except OSError as error:
@@ -89,9 +90,9 @@ def save(out: Path, data: bytes) -> None:
 def write_dashboards(
     store: Store, out: Path, dictionary: str | None, harvest_id: str | None, source: str | None
 ) -> None:
-    """A dictionary's dashboards in Neuronpedia's layout."""
+    """Write a dictionary's dashboards as files for Neuronpedia."""
     if dictionary is None:
-        raise InputError("Say with --dictionary NAME whose dashboards are to be written.")
+        raise InputError("Dashboards need a dictionary. Give --dictionary NAME.")
     file = store.harvest(harvest_id, dictionary)
     began = told = time.monotonic()
 
@@ -122,7 +123,7 @@ def write_dashboards(
 
 
 def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -> None:
-    """Take a file or folder into a store: all of it, or, where anything is wrong, nothing."""
+    """Import a file or folder into a store, or nothing if anything in it is wrong."""
     opened = Store(store)
     if is_graph_file(path):
         import_graph(opened, path, as_json=as_json)
@@ -138,7 +139,7 @@ def import_(store: Path, path: Path, words: tuple[str, ...], *, as_json: bool) -
 
 
 def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
-    """Take in a graph file of circuit-tracer, Neuronpedia or Saefari as a circuit."""
+    """Import a graph file of circuit-tracer, Neuronpedia or Saefari as a circuit."""
     from backend.circuits.graph_file_import import read_graph_file
 
     if not store.catalog.writable:
@@ -149,7 +150,7 @@ def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
     except InputError as error:
         raise InputError(f"{path.name} was not imported: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path.name} cannot be unpacked ({error}). Fetch it again.") from error
+        raise InputError(f"{path.name} cannot be unpacked ({error}). Download it again.") from error
     name = keep_graph(store, harvests[0].record.id if harvests else "", path.name, found)
     circuit, marks = found.circuit, found.marks
     facts = {
@@ -174,7 +175,7 @@ def import_graph(store: Store, path: Path, *, as_json: bool) -> None:
 
 
 def summary(what: str, new: int, same: int, left_out: tuple[str, ...]) -> str:
-    """What an import did, in a sentence."""
+    """Return one sentence on the rows that an import added, found and left out."""
     said = f"{plural(new, 'row')} of {what} imported"
     if same:
         said += f"; {plural(same, 'row')} {'was' if same == 1 else 'were'} there already"

@@ -1,4 +1,4 @@
-"""`saefari explain`: sentences about features, by a language model or without one."""
+"""`saefari explain`: explain features by a language model or by patterns."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def explain(
     background: bool,
     as_json: bool,
 ) -> None:
-    """Explain, and say what came of it; see `saefari explain --help`."""
+    """Run an explain job and print its results; see `saefari explain --help`."""
     opened = Store(store)
     names = tuple(explainer.split(","))
     given = explaining.checked(

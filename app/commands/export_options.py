@@ -10,31 +10,32 @@ export_options = together(
         "--what",
         type=OneOf(["labels", "lists", "explanations", "dashboards"]),
         required=True,
-        help="labels: with notes and stars. dashboards: everything about one dictionary.",
+        help="What to export: labels (with notes and stars), lists, explanations, or dashboards of "
+        "one dictionary.",
     ),
     click.option(
         "--format",
         "kind",
         type=OneOf(["json", "parquet", "html", "neuronpedia"]),
-        help="json if not given; html for one list; dashboards are always neuronpedia.",
+        help="File format (default: json; html is for one list, neuronpedia for dashboards).",
     ),
     click.option(
         "--out",
         type=LocalPath(),
         required=True,
-        help="A file; a folder for dashboards.",
+        help="File to write; for dashboards, a folder.",
     ),
     click.option(
         "--list",
         "list_id",
         type=NAME,
         metavar="ID",
-        help="Only this list, as its page's link has it.",
+        help="Export only this list; its id is in the link of its page.",
     ),
-    click.option("--dictionary", type=NAME, help="Whose dashboards."),
+    click.option("--dictionary", type=NAME, help="Dictionary whose dashboards are exported."),
     HARVEST,
     click.option(
-        "--source", type=NAME, metavar="MODEL/LAYER-SET", help="What Neuronpedia shall call it."
+        "--source", type=NAME, metavar="MODEL/LAYER-SET", help="Name of the source on Neuronpedia."
     ),
 )
-"""What is written, as what, and where to."""
+"""What is exported, its file format and its path."""

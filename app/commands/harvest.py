@@ -1,4 +1,4 @@
-"""`saefari harvest`: look before torch loads, then stream with a progress bar."""
+"""`saefari harvest`: check the inputs before torch loads, then harvest with a progress bar."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ def harvest(
     as_json: bool,
     nulls: str = "",
 ) -> None:
-    """Harvest, and say under which id; see `saefari harvest --help`."""
+    """Run a harvest and print its id; see `saefari harvest --help`."""
     from backend.harvest.harvest_plan import HarvestPlan
 
     plan = HarvestPlan(
@@ -75,9 +75,9 @@ def harvest(
 def look(
     model: str, dictionaries: tuple[str, ...], corpora: tuple[str, ...], text_column: str
 ) -> tuple[str, ...]:
-    """Find what can be found wrong without torch: InputError in well under a second.
+    """Check model, dictionaries and corpora without torch; raises InputError in under a second.
 
-    Returns the dictionaries, those in a folder of several named one by one.
+    Returns the dictionaries; a folder of several is expanded.
     """
     from backend.corpus import check_corpus
 
@@ -87,7 +87,7 @@ def look(
 
 
 def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> tuple[str, ...]:
-    """The same for a command that needs no corpus."""
+    """Check model and dictionaries for a command that needs no corpus; returns the dictionaries."""
     from backend.dictionaries import check_source, expand_folders, parse_spec
     from backend.model.model_source_checks import check_model_source
 
@@ -100,19 +100,18 @@ def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> tuple[str, ...
         names.append(name or source.default_name)
         if names[-1] in names[:-1]:
             raise InputError(
-                f"Two dictionaries are named {names[-1]!r}. Give one another name: "
-                f"--dictionary NAME={spec}"
+                f"Two dictionaries are named {names[-1]!r}. Rename one: --dictionary NAME={spec}"
             )
     return dictionaries
 
 
 def parse_part(shard: str | None, processes: int) -> tuple[int, int] | None:
-    """The shard that is asked for; None for all of it, in so many processes."""
+    """Return the shard of --shard as (index, count), or None for the whole harvest."""
     if processes < 1:
         raise InputError(f"--processes must be 1 or more, not {processes}.")
     part = parse_shard(shard)
     if part and processes > 1:
-        raise InputError("--shard and --processes exclude each other: give one of the two.")
+        raise InputError("--shard and --processes cannot be combined: give one of them.")
     return part
 
 
@@ -127,7 +126,7 @@ def parse_shard(text: str | None) -> tuple[int, int] | None:
 
 
 def say(work: Any, store: Path, *, as_json: bool) -> None:
-    """How it ended, and the next step."""
+    """Print how the harvest ended and the next step."""
     if as_json:
         facts = {
             "harvest": work.id,
@@ -149,8 +148,8 @@ def say(work: Any, store: Path, *, as_json: bool) -> None:
     endings = {
         "published": f"Harvest {work.id} is finished. Open it: saefari app --store {store}",
         "already": f"Harvest {work.id} was finished before. Open it: saefari app --store {store} "
-        "(or harvest anew with --again)",
-        "part": f"This part of harvest {work.id} is done. Run the other parts; the last one "
-        "publishes it.",
+        "(or harvest again with --again)",
+        "part": f"This shard of harvest {work.id} is done. Run the other shards; the last one "
+        "publishes the harvest.",
     }
     click.echo(endings[work.outcome])

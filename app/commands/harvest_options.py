@@ -15,13 +15,23 @@ harvest_options = together(
         type=NAME,
         multiple=True,
         required=True,
-        help="A .txt, .jsonl, .csv or .parquet file (text also .gz or .zst), a folder of these, "
-        "stdlib, demo, or a dataset's hub name. Repeat for more.",
+        help="Corpus: a .txt, .jsonl, .csv or .parquet file (text also .gz or .zst), a folder of "
+        "these, stdlib, demo, or a dataset's hub name. Repeat for more.",
     ),
     STORE,
-    click.option("--tokens", type=WholeNumber(1, 10**12), default=PLAN.tokens, show_default=True),
     click.option(
-        "--context-size", type=WholeNumber(8, 2**20), default=PLAN.context_size, show_default=True
+        "--tokens",
+        type=WholeNumber(1, 10**12),
+        default=PLAN.tokens,
+        show_default=True,
+        help="Number of tokens to read.",
+    ),
+    click.option(
+        "--context-size",
+        type=WholeNumber(8, 2**20),
+        default=PLAN.context_size,
+        show_default=True,
+        help="Tokens of one sequence.",
     ),
     click.option(
         "--forward-batch",
@@ -30,19 +40,24 @@ harvest_options = together(
         show_default=True,
         help="Tokens of one forward pass.",
     ),
-    click.option("--seed", type=SEED, default=PLAN.seed, show_default=True),
-    click.option("--pack", is_flag=True, help="Several documents in one sequence."),
-    TEXT_COLUMN,
-    click.option("--bf16-encoding", is_flag=True, help="Faster, approximate encoding."),
     click.option(
-        "--shard", type=NAME, metavar="I/N", help="Do only this part; the last one done publishes."
+        "--seed", type=SEED, default=PLAN.seed, show_default=True, help="Seed of the samples."
+    ),
+    click.option("--pack", is_flag=True, help="Pack several documents into one sequence."),
+    TEXT_COLUMN,
+    click.option("--bf16-encoding", is_flag=True, help="Encode in bfloat16: faster, approximate."),
+    click.option(
+        "--shard",
+        type=NAME,
+        metavar="I/N",
+        help="Harvest only shard I of N; the last finished shard publishes the harvest.",
     ),
     click.option(
         "--processes",
         type=WholeNumber(1, 1_024),
         default=1,
         show_default=True,
-        help="Share the work on this machine.",
+        help="Number of processes on this machine.",
     ),
     click.option(
         "--null",
@@ -50,8 +65,9 @@ harvest_options = together(
         type=NAME,
         default="",
         metavar="KIND,…",
-        help="Null dictionaries beside each: random, pca, neurons, shuffled. None, if not given.",
+        help="Null dictionaries to harvest next to each dictionary: random, pca, neurons, shuffled "
+        "(default: none).",
     ),
-    click.option("--again", is_flag=True, help="Harvest anew what is finished already."),
+    click.option("--again", is_flag=True, help="Harvest again even if a finished harvest exists."),
 )
-"""Which corpus, how much of it, how it is read, and what is made beside."""
+"""The corpus, how many tokens are read and how, and the null dictionaries."""

@@ -1,4 +1,4 @@
-"""`saefari job run`: be the process of a job. The pages start it; nobody needs to type it."""
+"""`saefari job run`: run a job of the store in this process. The pages start this command."""
 
 import importlib
 import os
@@ -11,11 +11,11 @@ from feature_store.jobs import Jobs
 from feature_store.store import Store
 
 NICE = 5
-"""How far a job stands back behind the pages, which a person waits for."""
+"""Niceness of a job, so that the pages, which a person waits for, get the CPU first."""
 
 
 def run(store: Path, job_id: str) -> None:
-    """Do the job to its end. InputError when it cannot begin, or failed by its user's mistake."""
+    """Run a job to its end. Raises InputError if it cannot start or failed by a user's mistake."""
     opened = Store(store)
     job = Jobs(store).get(job_id)
     kind = pick_by_name("kind of job", job.kind, KINDS)

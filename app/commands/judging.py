@@ -1,4 +1,5 @@
-"""What `saefari explain` and `saefari score` have in common: an estimate, a job, its result."""
+"""Shared by `saefari explain` and `saefari score`: estimate the cost, run the job, print its
+results."""
 
 import sys
 import threading
@@ -38,10 +39,10 @@ def launch(
     background: bool,
     before: Callable[[Job], None] = lambda job: None,
 ) -> Job:
-    """Begin the job, or the same one again where it was left off, and see it to its end; in the
-    background, only begin it. InputError when it failed.
+    """Run a job, resuming an unfinished one with the same arguments; in the background, only start
+    it. Raises InputError if the job failed.
 
-    `before` puts more into the job's folder before it begins.
+    `before` may write to the job's folder before the job starts.
     """
     jobs = Jobs(store.path)
     job = begin(jobs, kind, arguments, what)
@@ -53,24 +54,30 @@ def launch(
         with watched(jobs, job):
             state = run_job(job, lambda work: do(store, work))
     except KeyboardInterrupt:
-        click.echo("\nStopped. What it has so far is kept: the same command goes on.", err=True)
+        click.echo(
+            "\nStopped. The results so far are saved; the same command resumes the job.", err=True
+        )
         raise
     job = jobs.get(job.id)
     if state == "failed":
         way_on = (
-            "" if "--retry" in job.error else " What was done is kept: the same command goes on."
+            ""
+            if "--retry" in job.error
+            else " The results so far are saved; the same command resumes the job."
         )
         raise InputError(f"{job.error}{way_on}")
     return job
 
 
 def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job:
-    """A new job, or the newest of the same arguments if it did not come to its end."""
+    """Create a job, or renew the newest one with the same arguments if it is unfinished."""
     for job in jobs.list_jobs():
         if (job.kind, job.arguments) != (kind, dict(arguments)):
             continue
         if job.is_active:
-            raise InputError(f"The job {job.id} is at it already. Watch it on the Jobs page.")
+            raise InputError(
+                f"The job {job.id} is running already. See its progress on the Jobs page."
+            )
         if job.state in RESUMABLE:
             return jobs.requeue(job)
         break
@@ -79,7 +86,7 @@ def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job
 
 @contextmanager
 def watched(jobs: Jobs, job: Job) -> Iterator[None]:
-    """A bar for a terminal, a line now and then elsewhere, on stderr."""
+    """Show progress on stderr: a bar on a terminal, otherwise a line every 10 seconds."""
     over = threading.Event()
     thread = threading.Thread(target=watch, args=(jobs, job, over), daemon=True)
     thread.start()
@@ -91,7 +98,7 @@ def watched(jobs: Jobs, job: Job) -> Iterator[None]:
 
 
 def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
-    """Until it is over."""
+    """Show the progress of a job until it ends."""
     out = console(stderr=True)
     columns = (
         TextColumn("{task.description:<22}"),
@@ -105,7 +112,7 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
         while not over.wait(POLL_S):
             try:
                 now = jobs.get(job.id)
-            except InputError:  # its files cannot be read at the moment
+            except InputError:  # the job is writing its files at this moment
                 continue
             said += POLL_S
             facts = so_far(now)
@@ -125,43 +132,43 @@ def watch(jobs: Jobs, job: Job, over: threading.Event) -> None:
 
 
 def costs(facts: Mapping[str, Any]) -> str:
-    """`1 200 calls, $0.034`, or nothing before the first call."""
+    """Return the calls and cost so far, such as `1 200 calls, $0.034`, or an empty text."""
     return telling.asked(facts)
 
 
 def time_left(job: Job) -> str:
-    """`about 2.5 h left`, or nothing while that is not known."""
+    """Return the time left, such as `about 2.5 h left`, or an empty text while unknown."""
     return f"about {duration(job.eta_s)} left" if job.eta_s else ""
 
 
 def dollars(cost: float | None) -> str:
-    """An amount, or that it is not known."""
+    """Format an amount of dollars, or "cost not known"."""
     return "cost not known" if cost is None else f"${cost:,.4f}" if cost < 1 else f"${cost:,.2f}"
 
 
 def agreed(found: CostEstimate, *, yes: bool) -> bool:
-    """Say what it will take. On a terminal, ask before anything that costs, or takes long."""
+    """Print the estimate; on a terminal, ask before a job that costs money or takes long."""
     if not found.calls:
         return True
     click.echo(describe_estimate(found), err=True)
     cheap = found.cost == 0 and (found.seconds or 0.0) < LONG_S
     if yes or cheap or not sys.stdin.isatty():
         return True
-    return click.confirm("Go on?", err=True)
+    return click.confirm("Continue?", err=True)
 
 
 JobToLaunch = tuple[
     Store, str, Mapping[str, Any], str, Callable[[Store, JobProcess], dict[str, Any]]
 ]
-"""Store, kind, arguments, what it works on in words, and what does it: as `launch` takes them."""
+"""Arguments of `launch`: store, kind of job, its arguments, a description, and its function."""
 
 
 def estimate_first(
     what: JobToLaunch, estimate: Callable[[], CostEstimate], asking: Asking, *, yes: bool
 ) -> CostEstimate | None:
-    """Say what a job will take before it begins, and on a terminal ask whether to go on.
+    """Print the estimate of a job before it starts and, on a terminal, ask whether to continue.
 
-    None where nobody is asked. Raises click.Abort where the user does not want it.
+    Returns None for a job without a language model. Raises click.Abort if the user declines.
     """
     if not asking.base_url:
         return None
@@ -174,15 +181,15 @@ def estimate_first(
 
 
 def measure_first(what: JobToLaunch, found: CostEstimate) -> bool:
-    """Ask a few of the job's questions where they are free and no time is known; True if so.
+    """Ask a few of the job's questions to measure the time, if they are free and no time is known.
 
-    Their replies are kept in the job, which is stopped then and goes on where it is begun again.
+    Returns whether it asked. The replies are saved in the job, which then resumes.
     """
     if found.calls <= TRIAL_QUESTIONS or found.seconds is not None or found.cost != 0:
         return False
     click.echo(
         f"Asking {TRIAL_QUESTIONS} of the job's questions first, to measure the time. Their "
-        "replies are kept.",
+        "replies are saved.",
         err=True,
     )
     job = launch(*what, background=False, before=wish_trial)
@@ -192,7 +199,7 @@ def measure_first(what: JobToLaunch, found: CostEstimate) -> bool:
 
 
 def say(job: Job, store: Path, *, as_json: bool) -> None:
-    """What came of it."""
+    """Print the results of a job, or its JSON."""
     if as_json:
         facts = {"job": job.id, "state": job.state, **job.result}
         print_json(facts)
@@ -204,11 +211,11 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
         if hard := row.get("parts", {}).get("hard"):
             click.echo(f"  hard negatives {number(hard)}")
         if yes := says_yes(row.get("yes")):
-            click.echo(f"  the judge {yes} (as many firing as silent ones)")
+            click.echo(f"  the judge {yes} (equal numbers of active and silent windows)")
         if verdict := row.get("verdict"):
             click.echo(f"  {verdict['sentence']}")
         for null in row.get("null_dictionaries", {}).values():
-            click.echo(f"  {beside(null, row, store)}")
+            click.echo(f"  {describe_null(null, row, store)}")
     if scale := job.result.get("simulation"):
         click.echo(f"Simulation reads {scale['scale']}: {scale['reason']}.")
     if left_out := skipped(job.result.get("skipped", {})):
@@ -216,17 +223,18 @@ def say(job: Job, store: Path, *, as_json: bool) -> None:
     for sentence in telling.reasons(job):
         click.echo(sentence)
     if stopped := job.result.get("stopped"):
-        click.echo(f"{stopped} What was done is kept.", err=True)
+        click.echo(f"{stopped} The results so far are saved.", err=True)
     click.echo(f"Job {job.id} is {job.state}. Open it: saefari app --store {store}")
 
 
-def beside(null: Mapping[str, Any], row: Mapping[str, Any], store: Path) -> str:
-    """A null dictionary's mean and the difference to it, or the command that brings them."""
+def describe_null(null: Mapping[str, Any], row: Mapping[str, Any], store: Path) -> str:
+    """Return a null dictionary's mean and the difference to it, or the command that computes
+    them."""
     name, what = null["dictionary"], null.get("missing")
     if what is None:
         return f"{name} {number(null)}  difference {number(null['difference'])}"
     if what == "explain" and row["explainer"] == PERSON:
-        return f"{name} has no labels by a person, so there is nothing to set beside these"
+        return f"{name} has no labels by a person to compare with"
     lacks = "explanations" if what == "explain" else "scores"
     return (
         f"{name} has no {lacks} of this kind: saefari {what} --store {store} "
@@ -235,7 +243,7 @@ def beside(null: Mapping[str, Any], row: Mapping[str, Any], store: Path) -> str:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """One result."""
+    """Return the line of one explainer's or scorer's results."""
     who = " · ".join(filter(None, [row["explainer"], row["scorer"]]))
     mean = number(row) if row["scorer"] else f"{plural(row['n'], 'feature')} explained"
     asked = f", {plural(row['calls'], 'call')}, {dollars(row['cost'])}" if row["calls"] else ""
@@ -245,7 +253,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def number(part: Mapping[str, Any]) -> str:
-    """A mean with its interval, or why there is none."""
+    """Format a mean with its interval, or why there is none."""
     if part["mean"] is None:
         return f"no mean ({part.get('note', 'no features')})"
     interval = f"[{part['low']:.3f}, {part['high']:.3f}]"

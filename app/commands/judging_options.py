@@ -22,32 +22,41 @@ feature_options = together(
         type=FilledText(100_000),
         default="top:500",
         show_default=True,
-        help="top:N (most often active, with enough contexts), all, list:NAME, failed:JOB, or "
-        "numbers such as 1,2,30-40.",
+        help="Features: top:N (most often active, with enough contexts), all, list:NAME, "
+        "failed:JOB, or numbers such as 1,2,30-40.",
     ),
-    click.option("--seed", type=SEED, default=0, show_default=True, help="Draws the contexts."),
+    click.option(
+        "--seed", type=SEED, default=0, show_default=True, help="Seed of the sampled contexts."
+    ),
 )
-"""Which features, on which contexts."""
+"""The dictionary, its features, and the seed of the contexts."""
 
 asking_options = together(
     click.option(
-        "--model", type=NAME, default="", help="The language model, as its server calls it."
+        "--model", type=NAME, default="", help="Language model, by its server's name for it."
     ),
     click.option(
         "--base-url",
         type=NAME,
         default="",
-        help="An OpenAI-compatible server, such as a local one's /v1.",
+        help="URL of an OpenAI-compatible server, or a name that saefari servers lists.",
     ),
     click.option(
-        "--budget", type=FiniteNumber(0, 1e9), metavar="DOLLARS", help="Stop before it costs more."
+        "--budget",
+        type=FiniteNumber(0, 1e9),
+        metavar="DOLLARS",
+        help="Stop before the job costs more.",
     ),
-    click.option("--concurrency", type=WholeNumber(1, 1_000), help="Calls at once."),
-    click.option("--retry", is_flag=True, help="Ask again where a kept reply was unusable."),
-    click.option("--yes", is_flag=True, help="Do not ask before a job that may cost money."),
-    click.option("--background", is_flag=True, help="Begin the job, print its id, and leave."),
+    click.option("--concurrency", type=WholeNumber(1, 1_000), help="Number of concurrent calls."),
+    click.option("--retry", is_flag=True, help="Ask again where a saved reply was unusable."),
+    click.option(
+        "--yes", is_flag=True, help="Start without confirmation, even if the job costs money."
+    ),
+    click.option(
+        "--background", is_flag=True, help="Start the job in the background and print its id."
+    ),
 )
-"""Whom to ask, within which limits, and how the job is begun."""
+"""The language model, its limits, and how the job starts."""
 
 explain_options = together(
     feature_options,
@@ -56,12 +65,13 @@ explain_options = together(
         type=NAME,
         default="pattern",
         show_default=True,
-        help="pattern and nearest-text ask nobody; max-activating, strata, token-activation, "
-        "with-logits, contrastive, attention and best-of-k ask a language model. Several: a,b.",
+        help="Explainers, separated by commas: pattern and nearest-text need no language model; "
+        "max-activating, strata, token-activation, with-logits, contrastive, attention and "
+        "best-of-k ask one.",
     ),
     asking_options,
 )
-"""Which features, by which explainer, and whom to ask."""
+"""The features, the explainers and the language model."""
 
 score_options = together(
     feature_options,
@@ -70,26 +80,28 @@ score_options = together(
         type=NAME,
         default="detection",
         show_default=True,
-        help="detection, fuzzing, simulation, surprisal, embedding, intruder, generation, "
-        "intervention or predicted-logits. Several: a,b.",
+        help="Scorers, separated by commas: detection, fuzzing, simulation, surprisal, embedding, "
+        "intruder, generation, intervention, predicted-logits.",
     ),
     click.option(
-        "--explainer", type=NAME, help="Whose explanations; the newest of each, if not given."
+        "--explainer",
+        type=NAME,
+        help="Score the explanations of this explainer (default: the newest of each feature).",
     ),
     click.option(
         "--judge",
         type=OneOf(["pattern", "openai"]),
         default="pattern",
         show_default=True,
-        help="Who answers: patterns read from the label, or a language model.",
+        help="Judge: patterns read from the label, or a language model.",
     ),
     asking_options,
 )
-"""Which features, by which scorer and judge, and whom to ask."""
+"""The features, the scorers, the judge and the language model."""
 
 
 def asking_of(options: dict[str, Any]) -> Any:
-    """Whom to ask, taken out of a command's options."""
+    """Return the settings of the language model, removing them from a command's options."""
     from app.jobs.asking import Asking
 
     names = ("base_url", "model", "budget", "concurrency")

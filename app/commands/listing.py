@@ -1,4 +1,4 @@
-"""`saefari list`: what a store holds."""
+"""`saefari list`: list the harvests and dictionaries of a store."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from feature_store.store import Store
 
 
 def listing(store_path: Path, *, as_json: bool) -> None:
-    """Print harvests, dictionaries and what is wrong or unfinished."""
+    """Print harvests and dictionaries, unfinished harvests and problems."""
     store = Store(store_path)
     if as_json:
         print_json(as_data(store), default=str)
@@ -27,13 +27,13 @@ def listing(store_path: Path, *, as_json: bool) -> None:
     if not harvests:
         out.print(f"{escape(str(store_path))} holds no finished harvest.")
     for one in store.unfinished():
-        out.print(f"Unfinished: {one.id}. The command that began it goes on where it was.")
+        out.print(f"Unfinished: {one.id}. The same harvest command resumes it.")
     for problem in store.problems():
         out.print(escape(problem), style="yellow")
 
 
 def as_data(store: Store) -> dict[str, Any]:
-    """The same as plain data."""
+    """Return harvests, unfinished harvests and problems as plain data."""
     harvests = [
         {**asdict(file.record), "dictionaries": [asdict(d) for d in file.dictionaries.values()]}
         for file in store.harvests()
@@ -43,7 +43,7 @@ def as_data(store: Store) -> dict[str, Any]:
 
 
 def print_harvest(file: HarvestFile, out: Console) -> None:
-    """One harvest: a line, and a table of its dictionaries."""
+    """Print one harvest: a line, and a table of its dictionaries."""
     record = file.record
     out.print(
         f"[bold]{record.id}[/bold]  {escape(record.model)} on {escape(record.corpus)}: "

@@ -1,4 +1,4 @@
-"""`saefari map`: lay a dictionary's features out in the plane, here and now."""
+"""`saefari map`: compute the feature map of a dictionary in this process."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from feature_store.store import Store
 def map_(
     store: Path, dictionary: str, *, harvest_id: str | None, plan: FeatureMapPlan, again: bool
 ) -> None:
-    """Compute the map and publish it, unless it is there; see `saefari map --help`."""
+    """Compute and save a feature map unless the store has one; see `saefari map --help`."""
     opened, maps = Store(store), FeatureMaps(store)
     file = opened.harvest(harvest_id, dictionary)
     file.dictionary(dictionary)
     if not again and maps.find(file.record.id, dictionary):
-        click.echo(f"The map of {dictionary} is there. Make it anew with --again.")
+        click.echo(f"The store has a map of {dictionary}. Use --again to compute it again.")
         return
     if plan.neighbours < 2:
         raise InputError(f"--neighbours must be 2 or more, not {plan.neighbours}.")

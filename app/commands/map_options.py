@@ -16,16 +16,16 @@ map_options = together(
         type=WholeNumber(2, 1_000),
         default=MAP.neighbours,
         show_default=True,
-        help="Nearest features that each is drawn to.",
+        help="Number of nearest features that attract each feature (UMAP n_neighbors).",
     ),
     click.option(
         "--min-dist",
         type=FiniteNumber(0, 1),
         default=MAP.min_dist,
         show_default=True,
-        help="How close two points may come.",
+        help="Minimum distance of two points (UMAP min_dist).",
     ),
-    click.option("--seed", type=SEED, default=MAP.seed, show_default=True),
-    click.option("--again", is_flag=True, help="Make anew what is there already."),
+    click.option("--seed", type=SEED, default=MAP.seed, show_default=True, help="Seed of UMAP."),
+    click.option("--again", is_flag=True, help="Compute the map again even if the store has one."),
 )
-"""Which dictionary, and how it is laid out."""
+"""The dictionary and the parameters of UMAP."""

@@ -1,6 +1,6 @@
-"""The kinds of values that options take: each refuses what is wrong before any work begins.
+"""Types of option values. Each type refuses a wrong value before any work begins.
 
-A refusal is one sentence that names the option, says what was given, and says what would work.
+An error is one sentence that names the option, the given value, and what would work.
 Every option of every command is of one of these kinds or a flag (`tests/test_cli_options.py`), so
 that a new option is validated, and tested with bad values, as soon as it exists.
 """
@@ -19,28 +19,28 @@ from backend.model.memory_budget import parse_memory_size
 from feature_store.errors import InputError, list_names, suggest_near_miss
 
 LONGEST_SHOWN = 60
-"""Characters of a refused value that a message repeats."""
+"""Maximum number of characters of a refused value in a message."""
 LONGEST_TEXT = 1_000_000
-"""Characters of a prompt or another text."""
+"""Maximum number of characters of a prompt or another text."""
 LONGEST_NAME = 1_000
-"""Characters of a name, an identifier or an address."""
+"""Maximum number of characters of a name, an identifier or an address."""
 LONGEST_PATH = 4_096
-"""Bytes of a path, as Linux has it."""
+"""Maximum number of bytes of a path on Linux."""
 LONGEST_PATH_PART = 255
-"""Bytes of one name within a path."""
+"""Maximum number of bytes of one name within a path."""
 LARGEST_SEED = 2**32 - 1
 """The largest seed that every library in use takes (numpy's legacy generator is the narrowest)."""
 
 
 def quote_value(value: object) -> str:
-    """Repeat a refused value in a message: shortened, and without what a terminal would obey."""
+    """Return a refused value for a message: shortened, and without control characters."""
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
     text = text.encode("utf-8", "replace").decode("utf-8")
     return f"{text[:LONGEST_SHOWN]}…" if len(text) > LONGEST_SHOWN else text or "an empty text"
 
 
 def name_option(param: click.Parameter | None) -> str:
-    """Return what a message calls a parameter: its longest option, or its place in the usage."""
+    """Return the name of a parameter for a message: its longest option, or its metavar."""
     if param is None:
         return "The value"
     if isinstance(param, click.Option):
@@ -49,12 +49,12 @@ def name_option(param: click.Parameter | None) -> str:
 
 
 class ValidatedType(click.ParamType):
-    """A click type whose subclasses read a value and refuse it by a sentence."""
+    """A click parameter type whose subclasses read a value or raise InputError."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value as the command takes it. Raises InputError for what cannot be.
+        """Return the value as the command takes it. Raises InputError for a wrong value.
 
-        A default is the command's own and stands as it is.
+        Default values are not checked.
         """
         if ctx and param and ctx.get_parameter_source(str(param.name)) is ParameterSource.DEFAULT:
             return value
@@ -74,7 +74,7 @@ class WholeNumber(ValidatedType):
         self.least, self.most = least, most
 
     def read_value(self, value: Any, option: str) -> int:
-        """See `ValidatedType`."""
+        """Return the value as an int within the bounds, or raise InputError."""
         text = str(value).strip()
         digits = text.removeprefix("-").removeprefix("+")
         if not (digits.isascii() and digits.isdecimal()):
@@ -97,7 +97,7 @@ class FiniteNumber(ValidatedType):
         self.least, self.most, self.above = least, most, above
 
     def read_value(self, value: Any, option: str) -> float:
-        """See `ValidatedType`."""
+        """Return the value as a finite float within the bounds, or raise InputError."""
         text = str(value).strip()
         try:
             number = float(text) if text.isascii() and "_" not in text else math.nan
@@ -124,7 +124,8 @@ class FilledText(ValidatedType):
         self.longest, self.read = longest, read
 
     def read_value(self, value: Any, option: str) -> Any:
-        """See `ValidatedType`. With `read`, return what it makes of the text."""
+        """Return the text, or what `read` makes of it; raises InputError for an empty or too long
+        text."""
         text = str(value)
         if not text.strip() and not (text and self.longest == LONGEST_TEXT):
             raise InputError(f"{option} is empty: give it a value, or leave the option out.")
@@ -133,7 +134,7 @@ class FilledText(ValidatedType):
 
 
 class OneOf(ValidatedType):
-    """One of a table's names; a slip of the finger is met with the nearest one."""
+    """One of a table's names; the error for an unknown name suggests the nearest one."""
 
     name = "choice"
 
@@ -141,7 +142,7 @@ class OneOf(ValidatedType):
         self.names = list(names)
 
     def read_value(self, value: Any, option: str) -> str:
-        """See `ValidatedType`."""
+        """Return the name if the table has it, or raise InputError."""
         if value not in self.names:
             hint = suggest_near_miss(str(value)[:LONGEST_NAME], self.names)
             raise InputError(
@@ -150,12 +151,12 @@ class OneOf(ValidatedType):
         return value
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """Show the names in `--help`."""
+        """Return the names as `--help` shows them."""
         return f"[{'|'.join(self.names)}]"
 
 
 class SomeOf(ValidatedType):
-    """Several of a table's names, divided by commas; each is kept once."""
+    """Several of a table's names, separated by commas; duplicates are dropped."""
 
     name = "names"
 
@@ -163,7 +164,7 @@ class SomeOf(ValidatedType):
         self.one = OneOf(names)
 
     def read_value(self, value: Any, option: str) -> str:
-        """See `ValidatedType`."""
+        """Return the names joined by commas, or raise InputError for an unknown one."""
         given = [part.strip() for part in str(value).split(",") if part.strip()]
         if not given:
             raise InputError(f"{option} is empty. {list_names(self.one.names)}")
@@ -173,8 +174,8 @@ class SomeOf(ValidatedType):
 
 
 class LocalPath(ValidatedType):
-    """A path of this machine. `must_be`: `file` or `folder` where it has to exist as such;
-    `folder or new` where nothing but a folder may be there."""
+    """A local path. `must_be` is `file` or `folder` for a path that must exist as such, and
+    `folder or new` for a folder or a path that does not exist."""
 
     name = "path"
 
@@ -182,7 +183,7 @@ class LocalPath(ValidatedType):
         self.must_be = must_be
 
     def read_value(self, value: Any, option: str) -> Path:
-        """See `ValidatedType`."""
+        """Return the value as a path of the required kind, or raise InputError."""
         text = os.fspath(value)
         if not text.strip():
             raise InputError(f"{option} is empty: give a path, or leave the option out.")
@@ -221,7 +222,7 @@ class MemorySize(ValidatedType):
     name = "size"
 
     def read_value(self, value: Any, option: str) -> int:
-        """See `ValidatedType`."""
+        """Return the size in bytes, or raise InputError."""
         try:
             return parse_memory_size(str(value))
         except InputError:

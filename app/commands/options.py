@@ -1,4 +1,4 @@
-"""Options that several commands share, and how options become one decorator."""
+"""Options that several commands share, and `together`, which joins options into one decorator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Option = Callable[[Command], Command]
 
 
 def together(*options: Option) -> Option:
-    """All of them as one decorator; `--help` has them in this order."""
+    """Return one decorator that adds the options; `--help` lists them in this order."""
 
     def decorated(command: Command) -> Command:
         for option in reversed(options):
@@ -22,50 +22,58 @@ def together(*options: Option) -> Option:
     return decorated
 
 
-STORE = click.option("--store", type=LocalPath(), required=True, help="The store: a folder.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the same as data.")
+STORE = click.option("--store", type=LocalPath(), required=True, help="Folder of the store.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 TEXT_COLUMN = click.option(
     "--text-column",
     type=NAME,
     default="text",
     show_default=True,
-    help="The column of texts or token ids; doc.text for a field inside a column.",
+    help="Column of the texts or token ids; doc.text names a field inside a column.",
 )
 HARVEST = click.option(
-    "--harvest", "harvest_id", type=NAME, help="A harvest's id; the newest, if not given."
+    "--harvest", "harvest_id", type=NAME, help="Id of the harvest (default: the newest)."
 )
-DICTIONARY = click.option("--dictionary", type=NAME, required=True, help="Its name in the store.")
+DICTIONARY = click.option(
+    "--dictionary", type=NAME, required=True, help="Dictionary, by its name in the store."
+)
 CONTEXTS = WholeNumber(1, 10_000)
-"""Contexts of one stratum that are printed."""
+"""Type of the number of contexts to print from one stratum."""
 
 memory_options = together(
     click.option(
         "--model-memory",
         type=MemorySize(),
-        help="Bytes of language models kept in memory, such as 2GB; half of it, if not given. "
-        "Models that do not fit together take turns.",
+        help="Memory for language models, such as 2GB (default: half of the memory). Models that "
+        "do not fit together take turns.",
     ),
     click.option(
         "--dictionary-memory",
         type=MemorySize(),
-        help="Bytes of dictionaries kept in memory, such as 64MB; a quarter of it, if not given. "
-        "The others are loaded again when they are asked for.",
+        help="Memory for dictionaries, such as 64MB (default: a quarter of the memory). Others are "
+        "loaded again when a page needs them.",
     ),
 )
-"""How much memory weights may take in the process that serves pages."""
+"""Memory that weights may take in the process that serves the pages."""
 
 model_options = together(
-    click.option("--model", type=NAME, required=True, help="A hub name or a Hugging Face folder."),
+    click.option(
+        "--model", type=NAME, required=True, help="Model: a hub name or a Hugging Face folder."
+    ),
     click.option(
         "--dictionary",
         "dictionaries",
         type=NAME,
         multiple=True,
         required=True,
-        help="A folder or RELEASE/ID, NAME=… in front for another name. Repeat for more.",
+        help="Dictionary: a folder or RELEASE/ID; NAME=… gives it another name. Repeat for more.",
     ),
-    click.option("--device", type=NAME, help="cpu or cuda; the best there is, if not given."),
-    click.option("--dtype", type=NAME, help="float32 (the default) or bfloat16."),
-    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with a hub model."),
+    click.option("--device", type=NAME, help="cpu or cuda (default: the best available)."),
+    click.option(
+        "--dtype", type=NAME, help="Number format of the model: float32 (default) or bfloat16."
+    ),
+    click.option(
+        "--trust-remote-code", is_flag=True, help="Run the code that comes with a hub model."
+    ),
 )
-"""Which model and which dictionaries, and where they run."""
+"""The model, its dictionaries, and the device that they run on."""

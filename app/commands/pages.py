@@ -18,10 +18,10 @@ def pages(
     model_memory: int | None = None,
     dictionary_memory: int | None = None,
 ) -> None:
-    """Serve until Ctrl-C, saying where."""
+    """Serve the pages until Ctrl-C and print their URL; see `saefari app --help`."""
 
     def ready(url: str) -> None:
-        click.echo(f"Saefari shows {store} at {url} (Ctrl-C ends it)")
+        click.echo(f"Saefari shows {store} at {url} (Ctrl-C to stop)")
 
     serve(
         store,

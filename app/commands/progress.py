@@ -1,4 +1,4 @@
-"""A progress bar over the stages of long work; on a pipe, a line now and then."""
+"""Progress of long work by stages: a bar on a terminal, otherwise a line every 10 seconds."""
 
 import sys
 import time
@@ -21,8 +21,8 @@ LINE_EVERY_S = 10.0
 
 
 def report(steps: Iterator[Any], name: Callable[[], str] | None = None) -> None:
-    """Draw `backend`'s progress until the work ends. On Ctrl-C say how to go on with the harvest
-    whose id `name` gives; without `name` the work keeps nothing."""
+    """Show the progress of the steps until the work ends. On Ctrl-C, print how to resume the
+    harvest whose id `name` returns; without `name` nothing is saved."""
     out = console(stderr=True)
     try:
         if out.is_terminal:
@@ -33,13 +33,13 @@ def report(steps: Iterator[Any], name: Callable[[], str] | None = None) -> None:
         if name is None:
             raise
         what = f"harvest {name()}" if name() else "the harvest"
-        way_on = "run the same command again to go on"
-        out.print(f"\nStopped. What {what} has so far is kept: {way_on}.")
+        way_on = "run the same command again to resume"
+        out.print(f"\nStopped. The results of {what} so far are saved: {way_on}.")
         raise
 
 
 def draw(steps: Iterator[Any], out: Console) -> None:
-    """A bar per stage, with speed and time left."""
+    """Draw a bar for each stage, with its speed and the time left."""
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(bar_width=32),
@@ -64,7 +64,7 @@ def draw(steps: Iterator[Any], out: Console) -> None:
 
 
 def speed(step: Any, began: float) -> str:
-    """Units a second by this process in this stage."""
+    """Format the units per second of this process in this stage."""
     seconds = time.monotonic() - began
     if not step.fresh or seconds < 0.5:
         return ""
@@ -72,7 +72,7 @@ def speed(step: Any, began: float) -> str:
 
 
 def lines(steps: Iterator[Any]) -> None:
-    """For logs: the beginning of each stage, and every few seconds how far it is."""
+    """Print, for logs, the start of each stage and its progress every 10 seconds."""
     stage, said, began = "", 0.0, 0.0
     for step in steps:
         now = time.monotonic()

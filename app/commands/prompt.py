@@ -1,4 +1,4 @@
-"""`saefari prompt`: what an explainer is shown of a feature."""
+"""`saefari prompt`: print the prompt that asks a language model to explain a feature."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from feature_store.store import Store
 
 
 def prompt(store: Path, feature: str, contexts: int) -> None:
-    """Print the prompt."""
+    """Print the explanation prompt of a feature; see `saefari prompt --help`."""
     wanted = FeatureId.parse(feature)
     file = Store(store).find_harvest(wanted)
     payload = file.payload(wanted)

@@ -1,4 +1,4 @@
-"""`saefari score`: how well explanations do, beside labels that know nothing."""
+"""`saefari score`: score explanations, next to baseline labels."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def score(
     background: bool,
     as_json: bool,
 ) -> None:
-    """Score, and say what came of it; see `saefari score --help`."""
+    """Run a score job and print its results; see `saefari score --help`."""
     opened = Store(store)
     names = tuple(scorer.split(","))
     given = scoring.checked(

@@ -1,4 +1,4 @@
-"""`saefari servers`: language-model servers, and what works with one of them."""
+"""`saefari servers`: list the language-model servers and test the capabilities of one."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ YES, NO, UNKNOWN = "yes", "no", "not known"
 
 
 def list_servers(*, as_json: bool) -> None:
-    """Print the configured servers, and the presets that can be named without configuring any."""
+    """Print the configured servers and the presets that need no configuration."""
     known = load_servers()
     rows = [(name, server, "configured", True) for name, server in sorted(known.items())]
     rows += [
@@ -31,7 +31,7 @@ def list_servers(*, as_json: bool) -> None:
         print_json([as_data(*row) for row in rows])
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("name", "what", "URL", "key", "schemas", "log probabilities", "tried here"):
+    for title in ("name", "what", "URL", "key", "schemas", "log probabilities", "tested"):
         table.add_column(title)
     for name, server, what, verified in rows:
         tried = "" if name in known else YES if verified else "unverified"
@@ -46,20 +46,20 @@ def list_servers(*, as_json: bool) -> None:
         )
     console().print(table)
     click.echo(
-        "Name one as --base-url NAME, or in servers.toml as preset = NAME with a URL of your own. "
-        "What works with it: saefari servers check NAME."
+        "Use a server with --base-url NAME, or in servers.toml as preset = NAME with your own URL. "
+        "Test it: saefari servers check NAME."
     )
 
 
 def key_state(server: LlmServer) -> str:
-    """Which variable holds the key and whether it is set; the key itself is shown nowhere."""
+    """Return the environment variable of the key and whether it is set, never the key itself."""
     if not server.key_env:
         return "none needed"
     return f"{server.key_env} ({'set' if server.key() else 'not set'})"
 
 
 def as_data(name: str, server: LlmServer, what: str, verified: bool) -> dict[str, Any]:
-    """A server as data, without its key."""
+    """Return a server as plain data, without its key."""
     return {
         "name": name,
         "what": what,
@@ -77,7 +77,8 @@ def as_data(name: str, server: LlmServer, what: str, verified: bool) -> dict[str
 
 
 def check(name: str, *, model: str, as_json: bool) -> None:
-    """Ask a server two questions and say what works. InputError where it does not answer."""
+    """Test a server with two questions and print its capabilities. Raises InputError if it does
+    not answer."""
     server = find_server(name, load_servers())
     model = model or (server.models[0] if len(server.models) == 1 else "")
     found = asyncio.run(check_server(server, model, find_price(model, server, load_prices())))
@@ -91,17 +92,20 @@ def check(name: str, *, model: str, as_json: bool) -> None:
 
 
 def lines(found: ServerCheck) -> list[tuple[str, str]]:
-    """The findings, a line each."""
+    """Return the findings of a server check as (label, text)."""
     facts = found.facts
     context = f"{count(facts.context_tokens)} tokens" if facts.context_tokens else UNKNOWN
     candidates = plural(found.candidates, "candidate") if found.candidates else ""
     rows = [
-        ("server", f"{found.server} at {found.base_url} ({facts.software or 'says no name'})"),
+        ("server", f"{found.server} at {found.base_url} ({facts.software or 'reports no name'})"),
         ("model", found.model),
         ("context", f"{context} for a question and its reply"),
-        ("calls at once", count(facts.slots) if facts.slots else f"{UNKNOWN}: found out by trying"),
+        ("calls at once", count(facts.slots) if facts.slots else f"{UNKNOWN}: the job finds out"),
         ("JSON schemas", schema_line(found)),
-        ("lengths of texts", "kept" if found.text_limits else "not kept: checked here alone"),
+        (
+            "lengths of texts",
+            "enforced" if found.text_limits else "not enforced: Saefari checks replies",
+        ),
         (
             "log probabilities",
             f"yes, {candidates} a token"
@@ -114,26 +118,26 @@ def lines(found: ServerCheck) -> list[tuple[str, str]]:
             if found.seeds
             else "the same seed gave another reply",
         ),
-        ("counts tokens", YES if found.counts_tokens else "no: costs are not known"),
+        ("counts tokens", YES if found.counts_tokens else "no: costs are unknown"),
     ]
     rows += [("note", note) for note in found.notes]
     return rows + [("100 features", cost_line(found, kind)) for kind in CALLS_PER_FEATURE]
 
 
 def schema_line(found: ServerCheck) -> str:
-    """Whether schemas are kept, and how the answer was read."""
+    """Return whether the server enforces JSON schemas, and how its answer was read."""
     if found.schema:
-        return "kept"
+        return "enforced"
     how = {
         "json": "but this answer was JSON",
         "prose": "but JSON within other text was read",
         "line": "but a labelled line was read",
     }.get(found.read_as, f"and the answer could not be used: {found.read_as}")
-    return f"ignored, {how}; jobs show the form by an example"
+    return f"ignored, {how}; jobs show the format by an example"
 
 
 def cost_line(found: ServerCheck, kind: str) -> str:
-    """How long a job over 100 features would take, and what it would cost."""
+    """Return the time and cost of a job over 100 features."""
     hours, cost = found.hours_of_100(kind), found.cost_of_100.get(kind)
     calls = count(100 * CALLS_PER_FEATURE[kind])
     time = UNKNOWN if hours is None else f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"

@@ -1,4 +1,4 @@
-"""`saefari show`: one feature in the terminal."""
+"""`saefari show`: print one feature in the terminal."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +14,13 @@ from feature_store.records import Context, FeatureFacts, FeatureId, FeaturePaylo
 from feature_store.store import Store
 
 BEFORE, AFTER = 12, 12
-"""Tokens shown left and right of a peak."""
+"""Number of tokens to print before and after a peak."""
 
 
 def show(
     *, store: Path, feature: str, harvest_id: str | None, contexts: int, as_json: bool
 ) -> None:
-    """Print a feature's facts, logits and contexts."""
+    """Print a feature's facts, logits and contexts; see `saefari show --help`."""
     wanted = FeatureId.parse(feature)
     file = Store(store).find_harvest(wanted, harvest_id)
     payload = file.payload(wanted)
@@ -45,7 +45,7 @@ def show(
 
 
 def as_data(payload: FeaturePayload, file: HarvestFile) -> dict[str, Any]:
-    """The same as plain data, every stored context with its text."""
+    """Return the feature as plain data, with every stored context."""
     facts, text = payload.facts, file.vocabulary.text
     promoted = [text(token) for token in facts.promoted_tokens or []]
     suppressed = [text(token) for token in facts.suppressed_tokens or []]
@@ -54,7 +54,7 @@ def as_data(payload: FeaturePayload, file: HarvestFile) -> dict[str, Any]:
 
 
 def print_facts(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
-    """Two lines of numbers with their units."""
+    """Print the feature's facts with their units."""
     out.print(
         f"density {share(facts.density)} ({count(facts.n_active)} of "
         f"{count(file.record.tokens)} tokens)  windows {share(facts.window_density)}  "
@@ -71,7 +71,7 @@ def print_facts(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
 
 
 def print_logits(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
-    """Promoted and suppressed tokens; nothing where the lens is not defined."""
+    """Print the promoted and suppressed tokens, if the logit lens is defined."""
     for name in ("promoted", "suppressed"):
         tokens, values = getattr(facts, f"{name}_tokens"), getattr(facts, f"{name}_values")
         if tokens and values:
@@ -81,7 +81,7 @@ def print_logits(facts: FeatureFacts, file: HarvestFile, out: Console) -> None:
 
 
 def line(context: Context, file: HarvestFile, largest: float) -> Text:
-    """One context around its peak: the activation, then the text with heat."""
+    """Return one context as a line: the activation at its peak, then its coloured tokens."""
     begin, ids = file.tokens_around(context, BEFORE, AFTER)
     acts = dict(zip(context.positions, context.activations, strict=True))
     text = Text(f"{measure(context.value):>7}  {context.split:<7}  ")
@@ -91,7 +91,7 @@ def line(context: Context, file: HarvestFile, largest: float) -> Text:
 
 
 def heat(activation: float, largest: float) -> str:
-    """A terminal style: stronger activations stand out more, negative ones in blue."""
+    """Return the terminal style of an activation: bold if strong, blue if negative."""
     if not activation:
         return ""
     colour = "dark_orange" if activation > 0 else "dodger_blue1"
@@ -100,6 +100,6 @@ def heat(activation: float, largest: float) -> str:
 
 
 def visible(text: str) -> str:
-    """Text on one line: line breaks as ↵, other control characters by number."""
+    """Return a text on one line: line breaks as ↵, other control characters by number."""
     shown = text.replace("\n", "↵").replace("\t", "→")
     return "".join(c if c.isprintable() or c == " " else f"\\x{ord(c):02x}" for c in shown)

@@ -1,4 +1,5 @@
-"""`saefari steer`: default and steered text of a prompt, streaming, with their guard rails."""
+"""`saefari steer`: generate the default and the steered completion of a prompt, streaming, with
+their guard rails."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from backend.engine import LocalEngine
 
 FROM_A_HARVEST = ("max", "mean")
-"""What an edit may take from a store; other modes are for pages and Python."""
+"""Bases of an edit that a store's harvest provides; others work on pages and in Python."""
 INSTEAD = {"add_max": "add, in activation units", "mean": "zero"}
 
 
@@ -48,7 +49,8 @@ def steer(
     as_json: bool,
     **sampling: Any,
 ) -> None:
-    """Run it, print it, and keep it where a store is named; see `saefari steer --help`."""
+    """Generate both completions, print them, and save the run if a store is given; see
+    `saefari steer --help`."""
     edits = edits_of(features, mode, strength, where_of(parts, positions, pattern))
     check_basis(mode, store)
     drawn = SamplingSettings(**sampling)
@@ -68,17 +70,17 @@ def steer(
     else:
         print_rails(story.data, name)
     if unkept:
-        console(stderr=True).print(Text(f"Not kept: {unkept}", style="yellow"))
+        console(stderr=True).print(Text(f"Not saved: {unkept}", style="yellow"))
 
 
 def where_of(parts: str, positions: str | None, pattern: str | None) -> EditCondition:
-    """The options as a condition; `all` positions are BOS and special tokens too."""
+    """Return the condition of the edits; `all` positions include BOS and special tokens."""
     every, chosen = positions == "all", None
     if positions and not every:
         words = [word.strip() for word in positions.split(",")]
         if not all(word.isascii() and word.isdecimal() for word in words):
             raise InputError(
-                f"--positions {positions} is not all, and not numbers such as 0,3,4: positions "
+                f"--positions {positions} is neither all nor numbers such as 0,3,4. Positions "
                 "count from 0, the first token that the model reads."
             )
         chosen = tuple(map(int, words))
@@ -95,7 +97,7 @@ def where_of(parts: str, positions: str | None, pattern: str | None) -> EditCond
 def edits_of(
     features: Sequence[str], mode: str, strength: float, where: EditCondition
 ) -> list[Edit]:
-    """One edit for each dictionary, all of the same mode and strength."""
+    """Return one edit for each dictionary, all of the same mode and strength."""
     pick_by_name("mode", mode, MODES)
     by_name: dict[str, list[FeatureId]] = {}
     for feature in map(FeatureId.parse, features):
@@ -104,23 +106,23 @@ def edits_of(
 
 
 def check_basis(mode: str, store: Path | None) -> None:
-    """InputError for a mode that needs what no option brings."""
+    """Raise InputError for a mode whose basis neither the options nor a store provide."""
     needs = MODES[mode].basis
     if needs in FROM_A_HARVEST and store is None:
         raise InputError(
             f"{mode} needs the features' {'maxima' if needs == 'max' else 'means'}, which a "
-            f"harvest knows: name a store that has one (--store), or choose {INSTEAD[mode]}."
+            f"harvest holds: give a store that has one (--store), or choose {INSTEAD[mode]}."
         )
     if needs and needs not in FROM_A_HARVEST:
         able = [name for name, one in MODES.items() if one.basis in ("", *FROM_A_HARVEST)]
         raise InputError(
-            f"{mode} needs values of other texts, which options cannot give: use it from Python, "
+            f"{mode} needs values from other texts, which no option provides: use it from Python, "
             f"or choose one of {', '.join(able)}."
         )
 
 
 def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
-    """The edit with what its mode takes from the harvest."""
+    """Return the edit with the maxima or means that its mode takes from the harvest."""
     from dataclasses import replace
 
     from app.steer.link import basis_of
@@ -131,7 +133,7 @@ def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
     if file is None:
         raise InputError(
             f"The store has no harvest of this model with {edit.features[0].dictionary}: harvest "
-            "it there, give the dictionary the name that it has there (--dictionary NAME=…), or "
+            "it, name the dictionary as in the store (--dictionary NAME=…), or "
             f"choose {INSTEAD[edit.mode]}."
         )
     basis: EditBasis = basis_of(file, needs, edit.features)
@@ -139,7 +141,7 @@ def with_basis(edit: Edit, file: HarvestFile | None) -> Edit:
 
 
 def told(live: "LocalEngine", asked: SteeringRequest, *, quiet: bool) -> Story:
-    """Everything that was said; on a terminal, as it is said."""
+    """Generate both completions and return their record; a terminal shows them as they grow."""
     from backend.generation.generation_run import generate_texts
 
     story = Story([row.name for row in asked.rows])
@@ -156,7 +158,7 @@ def told(live: "LocalEngine", asked: SteeringRequest, *, quiet: bool) -> Story:
 
 
 def texts(data: Mapping[str, Any]) -> Group:
-    """Both texts behind their prompt, each under its name."""
+    """Return both completions after their prompt, each under its name."""
     pairs = zip(data["prompt"]["pieces"], data["prompt"]["counted"], strict=True)
     prompt = plain("".join(piece for piece, shown in pairs if shown))
     blocks = []
@@ -167,7 +169,7 @@ def texts(data: Mapping[str, Any]) -> Group:
 
 
 def plain(text: str) -> str:
-    """What a model says, without what a terminal would obey."""
+    """Return a model's text without control characters."""
     return "".join(
         c if c.isprintable() or c in "\n\t" or category(c) == "Zs" else "�" for c in text
     )
@@ -176,7 +178,7 @@ def plain(text: str) -> str:
 def keep(
     store: Store, live: "LocalEngine", asked: SteeringRequest, result: Any, file: HarvestFile
 ) -> str:
-    """Its id."""
+    """Save the run as an experiment of the store and return its id."""
     from app.experiments.keeping import keep
 
     return keep(
@@ -191,7 +193,7 @@ def keep(
 
 
 def as_data(live: "LocalEngine", asked: SteeringRequest, story: Any, kept: str) -> dict[str, Any]:
-    """The run as plain data: texts, KL of each token, guard rails, and what was asked."""
+    """Return the run as plain data: texts, KL of each token, guard rails and the request."""
     rows = story["rows"]
     return {
         **{name: row["end"]["text"] for name, row in rows.items()},
@@ -204,12 +206,12 @@ def as_data(live: "LocalEngine", asked: SteeringRequest, story: Any, kept: str) 
 
 
 def rails(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The guard rails of one text."""
+    """Return the guard rails of one completion."""
     return {"shift": max(row["shift"], default=0.0), **row["end"]}
 
 
 def print_rails(story: Any, kept: str) -> None:
-    """A line for each text, its warnings, and where the run is."""
+    """Print the guard rails and warnings of each completion, and the id of the saved run."""
     out = console()
     out.print()
     for name, row in story["rows"].items():

@@ -25,47 +25,70 @@ steer_options = together(
         type=NAME,
         multiple=True,
         required=True,
-        help="Repeat for more.",
+        help="Feature to edit. Repeat for more.",
     ),
     click.option(
         "--mode",
         type=NAME,
         default="add",
         show_default=True,
-        help=f"How they are edited: {', '.join(MODES)}.",
+        help=f"Mode of the edit: {', '.join(MODES)}.",
     ),
     click.option(
         "--strength",
         type=FiniteNumber(-3e38, 3e38),
         default=1.0,
         show_default=True,
-        help="In the mode's unit.",
+        help="Strength of the edit, in the mode's unit.",
     ),
-    click.option("--prompt", type=TEXT, required=True, help="The text that both go on from."),
+    click.option("--prompt", type=TEXT, required=True, help="Text that both completions continue."),
     click.option(
-        "--max-new", type=WholeNumber(1, 100_000), default=SAMPLING.max_new, show_default=True
+        "--max-new",
+        type=WholeNumber(1, 100_000),
+        default=SAMPLING.max_new,
+        show_default=True,
+        help="Maximum number of tokens to generate.",
     ),
-    click.option("--seed", type=SEED, default=SAMPLING.seed, show_default=True),
+    click.option(
+        "--seed",
+        type=SEED,
+        default=SAMPLING.seed,
+        show_default=True,
+        help="Seed of the sampling, the same for both completions.",
+    ),
     click.option(
         "--temperature",
         type=FiniteNumber(0, 1_000),
         default=SAMPLING.temperature,
         show_default=True,
+        help="Sampling temperature; 0 takes the most likely token.",
     ),
     click.option(
-        "--top-p", type=FiniteNumber(0, 1, above=True), default=SAMPLING.top_p, show_default=True
+        "--top-p",
+        type=FiniteNumber(0, 1, above=True),
+        default=SAMPLING.top_p,
+        show_default=True,
+        help="Sample from the most likely tokens with this total probability.",
     ),
     click.option(
-        "--top-k", type=WholeNumber(0, 10_000_000), default=SAMPLING.top_k, show_default=True
+        "--top-k",
+        type=WholeNumber(0, 10_000_000),
+        default=SAMPLING.top_k,
+        show_default=True,
+        help="Sample from the K most likely tokens; 0 for all.",
     ),
     click.option(
         "--repetition-penalty",
         type=FiniteNumber(0, 1_000, above=True),
         default=SAMPLING.repetition_penalty,
         show_default=True,
+        help="Penalty on tokens that occurred before; 1 for none.",
     ),
     click.option(
-        "--stop", type=TEXT, multiple=True, help="End a text before this. Repeat for more."
+        "--stop",
+        type=TEXT,
+        multiple=True,
+        help="End a completion before this text. Repeat for more.",
     ),
     click.option(
         "--where",
@@ -73,20 +96,22 @@ steer_options = together(
         type=NAME,
         default="all",
         show_default=True,
-        help="Tokens: all, prompt or generated.",
+        help="Tokens to edit: all, prompt or generated.",
     ),
     click.option(
         "--positions",
         type=FilledText(100_000),
-        help="Only these, as 0,3,4; all means BOS and special tokens too.",
+        help="Edit only these positions, such as 0,3,4; all includes BOS and special tokens.",
     ),
     click.option(
-        "--pattern", type=NAME, help="Only tokens that touch a match of this regular expression."
+        "--pattern",
+        type=NAME,
+        help="Edit only tokens that overlap a match of this regular expression.",
     ),
     click.option(
         "--store",
         type=LocalPath(),
-        help="Keep the run here; its harvest has features' maxima and means.",
+        help="Store to save the run in; its harvest provides the features' maxima and means.",
     ),
 )
-"""Which features, how they are edited, where, and how the texts are drawn."""
+"""The features, their edit, where it applies, and the sampling."""

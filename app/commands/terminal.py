@@ -1,4 +1,4 @@
-"""Where commands write: as wide as the terminal, or as long as a line is."""
+"""Output of the commands: Rich consoles and strict JSON."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from rich.console import Console
 from feature_store.strict_json import dump_json, record_nonfinite
 
 UNCUT = 100_000
-"""Columns for a pipe or a file, where nothing must be wrapped or cut for the eye."""
+"""Width for a pipe or a file, where lines must not wrap."""
 
 
 def console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """A console on stdout or stderr that colours only what we say it should.
+    """Return a console on stdout or stderr without automatic highlighting.
 
     With `soft_wrap` the terminal breaks long lines, and no space is lost.
     """
@@ -27,10 +27,10 @@ def print_json(
     facts: Mapping[str, Any] | list[dict[str, Any]],
     default: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Print what a command found as one line of strict JSON: what every `--json` gives.
+    """Print the result of a command as one line of strict JSON, as every `--json` does.
 
-    A number that is not finite is null there, and named under `not_finite` of its object; `default`
-    converts values of types that JSON has not.
+    A number that is not finite becomes null and is listed under `not_finite` of its object;
+    `default` converts values of types that JSON lacks.
     """
     rows = facts if isinstance(facts, list) else [facts]
     clean = [record_nonfinite(row) for row in rows]

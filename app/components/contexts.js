@@ -5,8 +5,8 @@
 // Reports { go: target } and, for whole sequences, { asked: { width, group } }.
 
 const SPLITS = {
-  explain: "the explain split: explainers are shown such windows, scorers never",
-  score: "the score split: kept for judging explanations, never shown to an explainer",
+  explain: "explain split: explanations are written from these windows, never scored on them",
+  score: "score split: explanations are scored on these windows, never written from them",
 };
 const WIDTHS = ["5", "16", "whole"]; // tokens on either side of the peak
 const chosen = { group: null, width: "16", breaks: false }; // kept from feature to feature
@@ -60,7 +60,7 @@ function draw(line, max, send) {
   name.firstChild.dir = "ltr";
   const value = line.value ? minus(line.value, Math.abs(line.value) < 0.1 ? 3 : 2) : "0";
   const copy = el("button", "copy", "copy");
-  copy.title = "copy this text";
+  copy.title = "Copy this text";
   const split = el("div", "end", line.split);
   split.title = SPLITS[line.split] ?? "";
   row.append(el("div", "value", value), text, split, end, copy);
@@ -73,7 +73,7 @@ function plain(line) {
   return line.texts.map((text, i) => (Math.abs(i - line.peak) > reach ? "" : line.plain[i] ?? text)).join("");
 }
 
-/** Clipboards are closed to pages without https; a selection is not. */
+/** Copy a selection where there is no clipboard: browsers offer it only over https. */
 async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
@@ -88,7 +88,7 @@ async function copy(text, button) {
   setTimeout(() => { button.textContent = name; }, 1200);
 }
 
-/** Lines that read alike stand behind the first of them. */
+/** Group lines with the same text under the first of them. */
 function lines(section, max, send) {
   const rows = section.lines.map((line) => draw(line, max, send));
   const found = [];
@@ -99,7 +99,7 @@ function lines(section, max, send) {
     if (!others.length) return;
     for (const row of others) row.hidden = true;
     const more = el("button", "more", `${others.length + 1} alike`);
-    more.title = "the same words around the peak: show them all";
+    more.title = "Show all windows with the same words around the peak";
     more.setAttribute("aria-expanded", "false");
     more.addEventListener("click", () => {
       const open = more.getAttribute("aria-expanded") === "false";
@@ -166,15 +166,15 @@ function tools(show, list) {
   const box = el("span", "tools");
   const buttons = WIDTHS.map((width) => {
     const button = box.appendChild(el("button", "tool", width === "whole" ? "whole" : `±${width}`));
-    button.title = width === "whole" ? "the whole sequence" : `${width} tokens on either side of the peak`;
+    button.title = width === "whole" ? "Show the whole sequence" : `Show ${width} tokens on either side of the peak`;
     button.addEventListener("click", () => { choose({ width }); show(); });
     return button;
   });
   const breaks = box.appendChild(el("button", "tool", "↵"));
-  breaks.title = "begin a new line after each line break of the text";
+  breaks.title = "Break lines where the text does";
   breaks.addEventListener("click", () => { choose({ breaks: !chosen.breaks }); show(); });
   const all = box.appendChild(el("button", "tool", "copy"));
-  all.title = "copy all contexts that are shown: activation, text, document";
+  all.title = "Copy all contexts shown: activation, text, document";
   all.addEventListener("click", () => {
     const rows = [...list.querySelectorAll(".line:not([hidden])")].map((row) => row.about);
     copy(rows.map((line) => [line.value, JSON.stringify(plain(line)), line.document].join("\t")).join("\n"), all);
@@ -215,7 +215,7 @@ export default function ({ data, parentElement, setStateValue, setTriggerValue }
     tab.addEventListener("click", () => { choose({ group: name }); read(); });
     tabs.append(tab);
   }
-  tabs.append(el("span", "hint", "click a line to read all of it"), bar);
+  tabs.append(el("span", "hint", "click a line to read the full text"), bar);
   read();
   root.replaceChildren(tabs, list, tip);
 

@@ -1,4 +1,4 @@
-// What removing a feature changes, a line for each context.
+// The effect of ablating a feature, a line for each context.
 // data: { lines: [{ value, next, window, hint, left: [text], peak, after, moved: [{ token, before, after }] }] }
 //   Every value is a string, ready to be read.
 
@@ -25,7 +25,7 @@ export default function ({ data, parentElement }) {
   const head = el("div", "head");
   const titles = ["activation", "Δ next", "Δ window"];
   head.append(...titles.map((title) => el("span", "number", title)));
-  head.append(el("span", "text", "peak, and the token after it"), el("span", "moved", "probabilities at the peak, as it is → removed"));
+  head.append(el("span", "text", "peak, and the token after it"), el("span", "moved", "probabilities at the peak, clean → ablated"));
   root.replaceChildren(head, ...data.lines.map(line));
   const fit = () => root.classList.toggle("narrow", root.clientWidth < 760);
   const watch = new ResizeObserver(fit);

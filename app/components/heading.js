@@ -29,7 +29,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (data.label) title.append(el("span", "label", data.label));
   const turn = () => setTriggerValue("star", data.starred ? "off" : "on");
   const star = el(data.writable ? "button" : "span", "star", data.starred ? "★" : "☆");
-  star.title = data.writable ? (data.starred ? "take the star back (s)" : "star it (s)") : "starred";
+  star.title = data.writable ? (data.starred ? "Remove the star (s)" : "Star the feature (s)") : "starred";
   if (data.writable) {
     star.setAttribute("aria-label", "star");
     star.setAttribute("aria-pressed", String(data.starred));
@@ -39,7 +39,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (data.writable) {
     const name = el("button", "rename", data.label ? "rename" : "label");
     name.append(el("kbd", "", "l"));
-    name.title = data.label ? "go to the label's field (l)" : "say in a few words what it fires on (l)";
+    name.title = data.label ? "Edit the label (l)" : "Write a label: what the feature fires on, in a few words (l)";
     name.addEventListener("click", () => nameIt(data.notes, root));
     title.append(name);
   }

@@ -1,5 +1,5 @@
-// A pre-activation taken apart: heat on the source tokens, and a row for each head. Pointing at a
-// head shows where it looks (grey); a click keeps it, and then the heat is that head's part alone.
+// A pre-activation split by source token (heat) and by head (rows). Pointing at a head shows its
+// attention (grey); a click selects it, and then the heat is that head's part alone.
 // data: { tokens: [{ text, id, breaks }], parts: [head][source], pattern: [head][source], shares: [head],
 //   bias, total }
 
@@ -40,7 +40,7 @@ export default function ({ data, parentElement }) {
   const rest = () => paint(pinned === null ? whole : data.parts[pinned], top, false);
 
   const head = el("tr");
-  for (const title of ["head", "part of pre-activation", "share of decoder norm", "looks most at"]) head.append(el("th", "", title));
+  for (const title of ["head", "part of pre-activation", "share of decoder norm", "attends most to"]) head.append(el("th", "", title));
   table.append(head);
   const rows = data.parts.map((parts, h) => {
     const most = data.pattern[h].map((a, s) => [a, s]).sort((a, b) => b[0] - a[0]).slice(0, 3);
@@ -68,7 +68,7 @@ export default function ({ data, parentElement }) {
     row.append(el("td", "", name), el("td", "", signed(value)), el("td"), el("td"));
     table.append(row);
   }
-  said.textContent = "Point at a token or a head; click a head for its part alone.";
+  said.textContent = "Point at a token or a head; click a head to see its part alone.";
   root.replaceChildren(strip, said, table);
   rest();
 }
