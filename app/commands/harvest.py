@@ -100,7 +100,8 @@ def look_at_weights(model: str, dictionaries: tuple[str, ...]) -> tuple[str, ...
         names.append(name or source.default_name)
         if names[-1] in names[:-1]:
             raise InputError(
-                f"Two dictionaries are named {names[-1]!r}. Rename one: --dictionary NAME={spec}"
+                f"Two dictionaries are named {names[-1]!r}. Give one another name: "
+                f"--dictionary NAME={spec}"
             )
     return dictionaries
 
