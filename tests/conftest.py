@@ -103,6 +103,17 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_main() -> Iterator[None]:
+    """Put back the main module, which Streamlit replaces by the page that it runs.
+
+    Processes that a later test starts import the main module, and would run that page.
+    """
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
+@pytest.fixture(autouse=True)
 def _own_engine() -> Iterator[None]:
     """No page finds the engine, or its refusal, that the test before it left with the app."""
     yield

@@ -54,7 +54,7 @@ def test_a_link_with_a_query_opens_with_its_answer(visit: Open) -> None:
     test = visit(sql="SELECT feature FROM feature WHERE dictionary = 'abs'")
     assert test.dataframe[0].value["feature"].tolist() == list(range(40))
     assert "40 rows" in said(test)
-    assert 'table = ask(store, \'tiny-0001\', """SELECT feature' in said(test)
+    assert 'table = run_query(store, \'tiny-0001\', """SELECT feature' in said(test)
 
 
 @pytest.mark.parametrize(
