@@ -48,7 +48,7 @@ def test_silent_windows_have_no_heat(page) -> None:
     page.goto("/feature?feature=resid/4")
     page.get_by_role("tab", name="silent").click()
     page.locator(".section").first.wait_for()
-    assert page.locator(".section").first.inner_text().startswith("Silent, though a token")
+    assert page.locator(".section").first.inner_text().startswith("Silent at a token")
     assert page.locator(".tok.positive").count() == 0
     page.get_by_role("tab", name="top").click()
     assert page.locator(".tok.positive").count() > 0

@@ -133,7 +133,7 @@ def make_silent_sections(panel: PanelContext) -> list[ContextSection]:
         found.hard[: silent_windows.SHOWN_WINDOWS],
         found.random[: silent_windows.SHOWN_WINDOWS],
     )
-    held = f"{count(len(found.hard))} hold a token on which the feature peaks elsewhere"
+    held = f"{count(len(found.hard))} hold such a token"
     return [
         ContextSection(
             "Silent at a token on which the feature peaks elsewhere", f"{said} · {held}", hard
