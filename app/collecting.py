@@ -39,10 +39,10 @@ def menu(features: Sequence[FeatureId], key: str, said: annotations.Said) -> Non
 
 
 def put(features: list[FeatureId], key: str, lists: FeatureLists) -> None:
-    """Callback: into the chosen list; a text that is no list's id is a new list's name."""
+    """Callback: add the features to the chosen list; an unknown id is the name of a new list."""
     wanted = st.session_state[f"{key}_list"]
     if not wanted:
-        keeping.refuse("Choose a list, or type a new one's name.")
+        keeping.refuse("Choose a list, or type the name of a new one.")
         return
     list_id = known(lists, wanted) or keeping.attempt(feature_list_edits.create_list, wanted)
     if list_id and keeping.attempt(feature_list_edits.add_features, list_id, features) is not None:
@@ -50,7 +50,7 @@ def put(features: list[FeatureId], key: str, lists: FeatureLists) -> None:
 
 
 def membership(subject: PanelContext) -> None:
-    """Which lists a feature is in: choose, take out, or type a new list's name."""
+    """Draw the lists that hold a feature; a person may add or remove it, or name a new list."""
     lists = subject.catalog.annotations.lists
     there = [one.id for one in lists.containing(subject.id)]
     if not subject.catalog.writable:
@@ -76,13 +76,13 @@ def membership(subject: PanelContext) -> None:
             for name in there:
                 st.page_link(
                     session.LISTS,
-                    label=f"open “{session.literal(named(lists, name))}”",
+                    label=f"Open “{session.literal(named(lists, name))}”",
                     query_params={**subject.place.query, "list": name},
                 )
 
 
 def join(feature: FeatureId, key: str, there: list[str], lists: FeatureLists) -> None:
-    """Callback: the feature is in exactly the chosen lists."""
+    """Callback: add the feature to the chosen lists and remove it from all others."""
     chosen = []
     for wanted in st.session_state[key]:
         list_id = known(lists, wanted) or keeping.attempt(feature_list_edits.create_list, wanted)
@@ -96,10 +96,10 @@ def join(feature: FeatureId, key: str, there: list[str], lists: FeatureLists) ->
 
 
 def known(lists: FeatureLists, wanted: str) -> str | None:
-    """The id of an existing list, by id or by its whole name."""
+    """Return the id of an existing list by its id or name, or None."""
     return next((one.id for one in lists.current if wanted in (one.id, one.name)), None)
 
 
 def named(lists: FeatureLists, wanted: str) -> str:
-    """A list's name, or the text itself for one that is being typed."""
+    """Return a list's name, or the text itself for a new list."""
     return next((one.name for one in lists.current if one.id == wanted), wanted)

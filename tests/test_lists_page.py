@@ -210,7 +210,7 @@ def test_what_a_search_found_goes_into_a_new_list(visit: Open, store: Store) -> 
     test = visit(session.SEARCH, dictionary="resid", q="elephant")
     button = next(button for button in test.button if button.label == "Add")
     button.click().run()
-    assert "Choose a list, or type a new one's name." in words(test)
+    assert "Choose a list, or type the name of a new one." in words(test)
     one = edits.create_list(store.catalog, MARKUP)
     test.run()
     test.selectbox(key="search_list").select(one)

@@ -1,4 +1,4 @@
-"""The windows that a judge got wrong, as contexts with token heat."""
+"""The misjudged windows of a score: contexts that the judge answered wrongly or not at all."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,21 +18,23 @@ from feature_store.explanation_scores import ExplanationScore
 from feature_store.records import Context
 
 MEASURES = ("balanced accuracy",)
-"""Scores whose items are yes or no about a window: only there something can be wrong."""
+"""Measures whose items are yes-or-no answers about a window, so that an answer can be wrong."""
 SHOWN = 40
-"""Windows of a kind at most."""
+"""Maximum number of windows of a kind to show."""
 Item = Mapping[str, Any]
 
 
 def possible(score: ExplanationScore) -> bool:
-    """Whether a score has windows that can be shown."""
+    """Return whether a score has windows that can be shown."""
     return score.measure in MEASURES
 
 
 def draw(subject: PanelContext, score: ExplanationScore) -> None:
-    """Firing windows that were missed, silent ones that were taken for firing, and no answers."""
+    """Draw the misjudged windows: missed active ones, false alarms, and those without answer."""
     if score.harvest != subject.place.file.record.id:
-        st.caption(f"Scored on harvest {session.literal(score.harvest)}: open it to see windows.")
+        st.caption(
+            f"Scored on harvest {session.literal(score.harvest)}: open it to see the windows."
+        )
         return
     try:
         items = judged(score.score, str(session.store().path))
@@ -68,7 +70,7 @@ def draw(subject: PanelContext, score: ExplanationScore) -> None:
 
 @st.cache_data(show_spinner=False, max_entries=64)
 def judged(score: int, store: str) -> list[dict[str, Any]]:
-    """What the judge said of each item; a score never changes."""
+    """Return the judge's answer for each item of a score; a score never changes."""
     return score_storage.read_score_details(
         session.store().catalog, score, patience_s=READ_PATIENCE_S
     ).judged
@@ -77,7 +79,7 @@ def judged(score: int, store: str) -> list[dict[str, Any]]:
 def groups(
     subject: PanelContext, items: Sequence[Item]
 ) -> dict[str, list[tuple[str, str, list[tuple[Item, Context]]]]]:
-    """Name → sections (title, note, windows), by kind of window; none that are empty."""
+    """Return the sections (title, note, windows) of each kind of error, if it has any windows."""
     sides: dict[str, Callable[[Item], bool]] = {
         "missed": lambda i: i["truth"] > 0 and i["answer"] is not None and i["answer"] < 0.5,
         "false alarms": lambda i: i["truth"] <= 0 and i["answer"] is not None and i["answer"] > 0.5,
@@ -97,7 +99,7 @@ def groups(
 def by_kind(
     items: Sequence[Item], mine: Sequence[Item], known: Mapping[tuple[int, int], Context]
 ) -> list[tuple[str, str, list[tuple[Item, Context]]]]:
-    """Sections in order of kind, each with how many there were of it."""
+    """Return a section for each kind of window, with the number of windows judged."""
     found = []
     for kind in sorted({item["kind"] for item in mine}, key=order):
         part = [item for item in mine if item["kind"] == kind]
@@ -109,7 +111,7 @@ def by_kind(
 
 
 def order(kind: str) -> tuple[int, int, str]:
-    """Top, then deciles from the strongest, then silent kinds."""
+    """Return the sort key of a kind: top, then deciles from the strongest, then silent kinds."""
     tenth = kind.removeprefix("decile ")
     if kind == "top":
         return (0, 0, kind)
@@ -117,7 +119,7 @@ def order(kind: str) -> tuple[int, int, str]:
 
 
 def windows(subject: PanelContext) -> dict[tuple[int, int], Context]:
-    """(sequence, start) → the stored window, firing or of the pool."""
+    """Return the stored windows, active and random ones, by (sequence, start)."""
     pool = pooling.of(subject.place).windows
     found = {
         (one.sequence, one.start): silent_windows.make_silent_context(
@@ -131,7 +133,7 @@ def windows(subject: PanelContext) -> dict[tuple[int, int], Context]:
 def section(
     subject: PanelContext, kind: str, note: str, pairs: list[tuple[Item, Context]], whole: bool
 ) -> dict[str, object]:
-    """A section as the component takes it; where others have the split, what the judge said."""
+    """Return a section as the component takes it, with the judge's answer instead of the split."""
     firing = bool(pairs) and pairs[0][0]["truth"] > 0
     rows = [context for _, context in pairs]
     lines = [contexts.make_context_line(subject, context, whole, firing) for context in rows]
@@ -143,7 +145,7 @@ def section(
 
 
 def said(item: Item) -> str:
-    """`says 12 %`: the judge's probability that it fires, or its word, or why there is none."""
+    """Return the judge's answer, such as `says 12 %` or `says no`, or why there is none."""
     if item["answer"] is None:
         return item["failed"] or "none"
     if item["probability"] is not None:

@@ -21,7 +21,7 @@ JUDGES = {PATTERN_JUDGE: "patterns in the label", LLM_JUDGE: "a language model"}
 
 
 def offers(subject: PanelContext, *, explained: bool) -> None:
-    """The buttons, and how the last job of this feature stands."""
+    """Draw the Explain and Score buttons and the state of this feature's last job."""
     if is_costly_work_allowed() and subject.catalog.writable:
         with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
             explain_now(subject)
@@ -32,7 +32,7 @@ def offers(subject: PanelContext, *, explained: bool) -> None:
 
 
 def explain_now(subject: PanelContext) -> None:
-    """Who explains, and the button."""
+    """Draw the choice of an explainer and the button Explain now."""
     table = asked.explainers()
     with st.container(width=330, gap="xxsmall"):
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
@@ -41,7 +41,7 @@ def explain_now(subject: PanelContext) -> None:
                 list(table),
                 key="explain_by",
                 width=180,
-                help="pattern and nearest-text ask nobody; the others ask a language model.",
+                help="pattern and nearest-text need no language model; the others ask one.",
             )
             place = st.empty()
         given = Explaining(*address(subject), (name,))
@@ -57,7 +57,7 @@ def explain_now(subject: PanelContext) -> None:
 
 
 def score_now(subject: PanelContext) -> None:
-    """Which scorers and judge, and the button."""
+    """Draw the choice of judge and scorers and the button Score now."""
     with st.container(width=680, gap="xxsmall"):
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             judge = st.selectbox(
@@ -83,17 +83,17 @@ def score_now(subject: PanelContext) -> None:
             on_click=begin,
             disabled=not names or found is None,
             args=(given, found),
-            help="Asks of the score split; null labels are asked alike.",
+            help="Score the explanations on windows of the score split, next to baseline labels.",
         )
 
 
 def address(subject: PanelContext) -> tuple[str, str, str]:
-    """Harvest, dictionary and feature as a job's arguments have them."""
+    """Return harvest, dictionary and feature as the arguments of a job."""
     return subject.place.file.record.id, subject.id.dictionary, str(subject.id.index)
 
 
 def begin(given: asked.Given, found: Asking | None) -> None:
-    """Callback: start it, or keep the sentence that says why not."""
+    """Callback: start the job, or keep the error that prevented it."""
     if found is None:
         return
     try:
@@ -103,12 +103,12 @@ def begin(given: asked.Given, found: Asking | None) -> None:
 
 
 def with_asking(given: asked.Given, found: Asking) -> asked.Given:
-    """The same, asking them."""
+    """Return the arguments of a job with the settings of its language model."""
     return replace(given, asking=found)
 
 
 def latest(subject: PanelContext) -> Job | None:
-    """The job of this one feature that is at work, or the newest that ended."""
+    """Return the active job of this feature, or else its newest job."""
     harvest, dictionary, features = address(subject)
     mine = {"harvest": harvest, "dictionary": dictionary, "features": features}
     known = [watching.jobs().find_latest(kind, mine) for kind in asked.KINDS]
@@ -117,7 +117,7 @@ def latest(subject: PanelContext) -> Job | None:
 
 
 def progress(subject: PanelContext) -> None:
-    """The bar while it works; afterwards a word only where something did not come out."""
+    """Draw the progress of the job, and after its end a sentence if something failed."""
     job = latest(subject)
     if job is None:
         return
@@ -128,7 +128,7 @@ def progress(subject: PanelContext) -> None:
 
 
 def outcome(job: Job) -> str:
-    """What did not come out, as a sentence; empty where all did."""
+    """Return a sentence on what failed in a job; empty if nothing did."""
     verb = "Explaining" if job.kind == "explain" else "Scoring"
     if job.state != "done":
         how = "failed" if job.state == "failed" else f"was {job.state}"
@@ -143,7 +143,7 @@ def outcome(job: Job) -> str:
 
 
 def commands(subject: PanelContext) -> list[str]:
-    """The same in a terminal."""
+    """Return the commands that explain and score this feature in a terminal."""
     harvest, dictionary, feature = address(subject)
     store = str(session.shown_store())
     more = ["--store", store, "--dictionary", dictionary, "--harvest", harvest]

@@ -15,8 +15,8 @@ REASONS = {
 }
 """Why jobs leave features out."""
 NULLS = {
-    "borrowed": "the label of another feature of like density, on the same windows",
-    "token": "the label that names its most frequent token, on the same windows",
+    "borrowed": "the label of another feature of similar density, on the same windows",
+    "token": "a label that names the feature's most frequent token, on the same windows",
     "constant": "the same sentence for every feature, on the same windows",
 }
 

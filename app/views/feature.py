@@ -1,4 +1,4 @@
-"""One feature: everything that the store knows of it."""
+"""The feature page: heading and panels of one feature."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from app.panels.panel_context import PanelContext
 
 
 def whole(subject: PanelContext) -> None:
-    """Two columns, and a row of tabs under them."""
+    """Draw the panels in two columns, and a row of tabs below them."""
     with st.container(key="feature_body"):
         left, right = st.columns([12, 7], gap="medium")
     for part, name in ((left, "left"), (right, "right")):
@@ -20,7 +20,7 @@ def whole(subject: PanelContext) -> None:
 
 
 def below(subject: PanelContext) -> None:
-    """The panels under the fold; which is open stands in the URL as `tab`."""
+    """Draw the tabs; the URL holds the open one as `tab`."""
     titles = {panel.TITLE: panel for panel in PANELS["below"]}
     tabs = st.tabs(
         list(titles), key="tab", default=list(titles)[-1], on_change="rerun", bind="query-params"
@@ -32,7 +32,7 @@ def below(subject: PanelContext) -> None:
 
 
 def dead(subject: PanelContext) -> None:
-    """A feature that never fired: the sentence, and what people said of it."""
+    """Draw a feature that never fired: an explanation, and its notes."""
     feature_heading.draw_dead_feature(subject)
     with st.container(gap="xxsmall", key=f"panel_{notes.TITLE}", width=480):
         st.subheader(notes.TITLE, anchor=False)
