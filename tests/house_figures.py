@@ -44,6 +44,8 @@ PARTICIPLES = frozenset(
     )
 )
 """Participles that a file must not be named for."""
+PLAIN_FOLDERS = ("app/commands/", "app/panels/")
+"""Folders of the application that are in plain English already: help, errors, the feature page."""
 TRAINING_TEXT = "backend/demo/story_templates.py"
 """Sentences that the demo's model is trained on: its figures rest on them, refused words or not."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -184,6 +186,9 @@ def list_findings() -> dict[str, list[str]]:
         found[f"unclear file stems, {package}"] = unclear_stems(package)
         found[f"docstrings under five words, {package}"] = short_docstrings(package)
         found[f"refused words, {package}"] = refused_in_package(package)
+    found["refused words, commands and panels"] = [
+        place for place in found["refused words, app"] if place.startswith(PLAIN_FOLDERS)
+    ]
     found["refused words, docs"] = refused_in_docs()
     return found
 
