@@ -3,6 +3,7 @@ results."""
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,12 @@ from autointerp.pipeline.cost_estimate import CostEstimate
 from feature_store.errors import InputError
 from feature_store.explanations import PERSON
 from feature_store.job_process import JobProcess, run_job
-from feature_store.jobs import RESUMABLE, Job, Jobs
+from feature_store.jobs import PATIENCE_S, RESUMABLE, Job, Jobs
 from feature_store.store import Store
 
 POLL_S = 0.5
+LOCK_READER_S = 2.0
+"""Seconds after which a held lock is that of the job's process, not of a reader."""
 LINE_EVERY_S = 10.0
 
 
@@ -74,6 +77,7 @@ def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job
     for job in jobs.list_jobs():
         if (job.kind, job.arguments) != (kind, dict(arguments)):
             continue
+        job = wait_until_settled(jobs, job)
         if job.is_active:
             raise InputError(
                 f"The job {job.id} is running already. See its progress on the Jobs page."
@@ -82,6 +86,24 @@ def begin(jobs: Jobs, kind: str, arguments: Mapping[str, Any], what: str) -> Job
             return jobs.requeue(job)
         break
     return jobs.create(kind, arguments, what)
+
+
+def wait_until_settled(jobs: Jobs, job: Job) -> Job:
+    """Return a job once it is certain whether a process runs it.
+
+    A process that was killed before it took the job's lock leaves the job queued for PATIENCE_S,
+    and a reader that looks at the lock holds it for a moment, longer on a busy machine.
+    """
+    started = time.monotonic()
+    if job.state == "queued":
+        click.echo(f"The job {job.id} is queued. Waiting to see whether it starts.", err=True)
+    while job.is_active:
+        limit_s = PATIENCE_S + 1 if job.state == "queued" else LOCK_READER_S
+        if time.monotonic() - started > limit_s:
+            break
+        time.sleep(0.05)
+        job = jobs.get(job.id)
+    return job
 
 
 @contextmanager
